@@ -1,0 +1,1 @@
+//! Application archives: pack, verify, unpack safely.

@@ -1,0 +1,1 @@
+//! The control node: Raft group, registry, ring, proxies, KV, blobs, HTTP API.

@@ -1,0 +1,1 @@
+//! From a cluster URI to ordered endpoints: NAPTR, SRV, A and AAAA.

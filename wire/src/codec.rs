@@ -1,0 +1,33 @@
+//! MessagePack with field names: the one encoding of messages.
+//!
+//! Names instead of positions let a newer side add fields that an older one skips. Sizes are checked by whoever reads
+//! the length in front, before anything is allocated.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Bytes that are not the message they should be.
+#[derive(Debug, thiserror::Error)]
+#[error("not a valid {what}: {source}")]
+pub struct DecodeError {
+    what: &'static str,
+    source: rmp_serde::decode::Error,
+}
+
+/// Encodes a message. Our own types always encode; the only failure would be a map key that is no string.
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    rmp_serde::to_vec_named(message).expect("messages hold only types that MessagePack can carry")
+}
+
+/// Decodes a message.
+///
+/// # Errors
+/// When the bytes are not MessagePack, or not of this type.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    rmp_serde::from_slice(bytes).map_err(|source| DecodeError { what: short_name::<T>(), source })
+}
+
+/// The type's name without its path, for errors.
+fn short_name<T>() -> &'static str {
+    let full = std::any::type_name::<T>();
+    full.rsplit("::").next().unwrap_or(full)
+}

@@ -1,0 +1,108 @@
+//! The conversation among control nodes.
+//!
+//! Raft messages and proposals travel as opaque bytes: their types belong to the crates that understand them.
+
+use crate::edge::{ClassRequest, LogRequest};
+use crate::{ClusterUri, Digest, NodeId, RequestId};
+use serde::{Deserialize, Serialize};
+
+/// A request to another control node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerRequest {
+    /// A Raft message. Reply: bytes.
+    Raft {
+        /// Which message.
+        rpc: RaftRpc,
+        /// Its encoding.
+        #[serde(with = "serde_bytes")]
+        body: Vec<u8>,
+    },
+    /// A proposal for the leader. Reply: the encoded outcomes.
+    Propose {
+        /// The encoded proposals.
+        #[serde(with = "serde_bytes")]
+        body: Vec<u8>,
+    },
+    /// Asks the leader for a read index (Raft §6.4). Reply: [`ReadIndex`].
+    ReadIndex,
+    /// Asks the leader to take a control node in. Reply: nothing (empty body).
+    Join(Join),
+    /// A request to a worker's job class. Reply: a JSON value.
+    Worker {
+        /// The worker.
+        node: NodeId,
+        /// What.
+        request: ClassRequest,
+    },
+}
+
+/// Raft's messages that fit into a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RaftRpc {
+    /// Append entries.
+    Append,
+    /// Request a vote.
+    Vote,
+}
+
+/// A control node presents itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Join {
+    /// Who.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Random per process start.
+    pub boot: RequestId,
+    /// Where others can dial it.
+    pub addresses: Vec<ClusterUri>,
+    /// Release of its program.
+    pub release: String,
+}
+
+/// Once a node has applied this much, a local read is linearizable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadIndex {
+    /// Log index; `None` before the first entry.
+    pub index: Option<u64>,
+}
+
+/// Opens a stream to another control node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenPeer {
+    /// A Raft snapshot: its bytes follow; the answer is encoded bytes.
+    Snapshot {
+        /// Encoded vote and metadata.
+        #[serde(with = "serde_bytes")]
+        head: Vec<u8>,
+        /// Bytes.
+        size: u64,
+    },
+    /// Stores an archive: its bytes follow; the answer is an encoded [`crate::edge::StreamResult`].
+    PutBlob {
+        /// SHA-256.
+        digest: Digest,
+        /// Bytes.
+        size: u64,
+    },
+    /// Wants an archive: the answer is its bytes, or a reset.
+    GetBlob {
+        /// SHA-256.
+        digest: Digest,
+    },
+    /// A worker's connection, from its first byte on.
+    Tunnel {
+        /// The worker that was proven to the node that opens the tunnel.
+        worker: NodeId,
+    },
+    /// A task's output, from its worker's owner.
+    Logs {
+        /// The worker.
+        node: NodeId,
+        /// What.
+        request: LogRequest,
+    },
+}

@@ -1,0 +1,1 @@
+//! The worker: dial loop, task supervisor, archive cache, app socket.
