@@ -1,0 +1,1 @@
+//! In which order records are tried: pure, with the dice passed in.

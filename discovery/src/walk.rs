@@ -1,0 +1,1 @@
+//! One walk from a URI over NAPTR, SRV and addresses to endpoints.
