@@ -1,0 +1,15 @@
+//! End to end: real processes of the built program, on loopback, with a DNS server of the test's own.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
+mod archives;
+mod capture;
+mod cluster;
+mod counter;
+mod dev;
+mod dns;
+mod process;
+mod refusals;
+mod restart;
+mod single;
+mod tunnel;

@@ -1,0 +1,188 @@
+//! A `longshore` process under test, and calls of its command line.
+
+use serde_json::Value;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The built program.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_longshore");
+/// How long anything may take before a test fails. Generous: tests must not depend on speed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits until `probe` gives a value.
+///
+/// # Panics
+/// When that takes longer than [`PATIENCE`]; the message holds the last complaint.
+pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Result<T, String>) -> T {
+    let start = Instant::now();
+    loop {
+        match probe() {
+            Ok(value) => return value,
+            Err(why) if start.elapsed() > PATIENCE => panic!("waited {PATIENCE:?} for {what}: {why}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// A process that runs a configuration file.
+pub(crate) struct Process {
+    pub(crate) name: String,
+    config: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Prepares a process for `config`; its log goes beside the file.
+    pub(crate) fn new(name: &str, config: PathBuf) -> Self {
+        let log = config.with_extension("log");
+        Self { name: name.to_owned(), config, log, child: None }
+    }
+
+    /// Starts it.
+    pub(crate) fn start(&mut self, arguments: &[&str]) {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        let log = File::options().create(true).append(true).open(&self.log).unwrap();
+        let child = Command::new(BINARY)
+            .args(["run", "-c"])
+            .arg(&self.config)
+            .args(arguments)
+            .env("LONGSHORE_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("the built program starts");
+        self.child = Some(child);
+    }
+
+    /// The process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Cuts it with SIGKILL and waits for its end.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            child.wait().expect("a killed process ends");
+        }
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait_exit(&mut self) -> ExitStatus {
+        let name = self.name.clone();
+        let child = self.child.as_mut().expect("it runs");
+        let status =
+            wait_for(&format!("the end of {name}"), || child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned()));
+        self.child = None;
+        status
+    }
+
+    /// Asks it to end with SIGTERM, and waits.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.wait_exit()
+    }
+
+    /// What it has written so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits for a line of its log that holds all of `parts`.
+    pub(crate) fn wait_log(&self, parts: &[&str]) -> String {
+        wait_for(&format!("a line of {} with {parts:?}", self.name), || {
+            let log = self.log();
+            let line = log.lines().find(|line| parts.iter().all(|part| line.contains(part)));
+            line.map(str::to_owned).ok_or_else(|| format!("its log so far:\n{log}"))
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("--- last lines of {}:", self.name);
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+/// The command line, pointed at one API.
+#[derive(Clone)]
+pub(crate) struct Cli {
+    api: String,
+}
+
+impl Cli {
+    /// Commands go to this API.
+    pub(crate) fn new(api: &str) -> Self {
+        Self { api: api.to_owned() }
+    }
+
+    /// Runs a command.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(BINARY)
+            .args(arguments)
+            .env("LONGSHORE_API", &self.api)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the built program starts")
+    }
+
+    /// Runs a command that must succeed, and gives what it prints.
+    pub(crate) fn text(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "longshore {arguments:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).expect("output is UTF-8")
+    }
+
+    /// Runs a command with `-o json`; an `Err` holds what it says on standard error.
+    pub(crate) fn try_json(&self, arguments: &[&str]) -> Result<Value, String> {
+        let output = self.run(&[arguments, &["-o", "json"]].concat());
+        if !output.status.success() {
+            return Err(stderr(&output));
+        }
+        serde_json::from_slice(&output.stdout)
+            .map_err(|error| format!("longshore {arguments:?} prints no JSON: {error}"))
+    }
+
+    /// Runs a command with `-o json` that must succeed.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        self.try_json(arguments).unwrap_or_else(|why| panic!("longshore {arguments:?}: {why}"))
+    }
+}
+
+/// What a command wrote on standard error.
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).trim().to_owned()
+}
+
+/// The local TCP addresses on which process `pid` listens, out of /proc/net.
+pub(crate) fn listening(pid: u32) -> Vec<String> {
+    let inodes: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("the process lives")
+        .flatten()
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .filter_map(|target| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']').map(str::to_owned))
+        .collect();
+    let mut found = Vec::new();
+    const LISTEN: &str = "0A";
+    for table in ["tcp", "tcp6"] {
+        let text = std::fs::read_to_string(Path::new("/proc/net").join(table)).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            if fields[3] == LISTEN && inodes.iter().any(|inode| inode == fields[9]) {
+                found.push(format!("{table} {}", fields[1]));
+            }
+        }
+    }
+    found
+}

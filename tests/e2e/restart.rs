@@ -1,0 +1,70 @@
+//! Everything is cut at once, and comes back with all that was acknowledged.
+
+use crate::cluster::{Cluster, Reach};
+use crate::process::wait_for;
+use serde_json::Value;
+
+#[test]
+fn six_processes_are_killed_and_lose_nothing() {
+    let mut cluster = Cluster::start(3, Reach::All);
+    cluster.run_app("greeter", &["--arg", "greeting=ahoy"]);
+    wait_running(&cluster);
+    for number in 0..50 {
+        cluster.cli(number % 3).text(&["kv", "put", &format!("keep/{number}"), &format!("value {number}")]);
+    }
+    let nodes = identities(&cluster);
+
+    for process in cluster.controls.iter_mut().chain(&mut cluster.workers) {
+        process.kill();
+    }
+    for process in cluster.controls.iter_mut().chain(&mut cluster.workers) {
+        process.start(&[]);
+    }
+    cluster.wait_voters();
+    cluster.wait_driven();
+
+    for number in 0..50 {
+        let value = cluster.cli((number + 1) % 3).text(&["kv", "get", &format!("keep/{number}")]);
+        assert_eq!(value.trim_end(), format!("value {number}"));
+    }
+    assert_eq!(cluster.cli(0).json(&["app", "list"])[0]["app"], "greeter");
+    assert_eq!(cluster.cli(1).json(&["flow", "show", "greeter"])["wanted"], "running");
+    wait_running(&cluster);
+    assert_eq!(identities(&cluster), nodes, "nodes keep their ids and short ids");
+
+    cluster.cli(2).text(&["flow", "stop", "greeter"]);
+    wait_for("the tasks to be stopped", || {
+        let tasks = cluster.cli(0).try_json(&["task", "list", "--instance", "greeter"])?;
+        let live = |task: &&Value| task["state"] != "stopped";
+        match tasks.as_array().ok_or("no list")?.iter().filter(live).count() {
+            0 => Ok(()),
+            _ => Err(tasks.to_string()),
+        }
+    });
+}
+
+fn wait_running(cluster: &Cluster) {
+    wait_for("three running tasks", || {
+        let tasks = cluster.cli(0).try_json(&["task", "list", "--instance", "greeter"])?;
+        let running = |task: &&Value| task["state"] == "running";
+        match tasks.as_array().ok_or("no list")?.iter().filter(running).count() {
+            3 => Ok(()),
+            _ => Err(tasks.to_string()),
+        }
+    });
+}
+
+fn identities(cluster: &Cluster) -> Vec<(String, String, u64)> {
+    let nodes = cluster.cli(0).json(&["node", "list"]);
+    let mut list: Vec<_> = nodes
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|node| {
+            let text = |field: &str| node[field].as_str().expect("a text").to_owned();
+            (text("name"), text("id"), node["short_id"].as_u64().expect("a number"))
+        })
+        .collect();
+    list.sort();
+    list
+}

@@ -1,0 +1,110 @@
+//! One control node as a process, and peers that dial it.
+
+use crate::cluster::{Subnet, WSS_PORT};
+use crate::process::{BINARY, Cli, Process, wait_for};
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// One control node that listens on plain TCP and on WSS.
+pub(crate) struct Single {
+    pub(crate) dir: TempDir,
+    pub(crate) subnet: Subnet,
+    pub(crate) control: Process,
+}
+
+/// Port of its plain TCP listener.
+pub(crate) const TCP_PORT: u16 = 8140;
+
+impl Single {
+    /// Starts it and waits for its API.
+    pub(crate) fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let subnet = Subnet::take();
+        let made = dir.path().join("made");
+        let init = Command::new(BINARY)
+            .args(["init", "--cluster", "test", "--iterations", "4096"])
+            .arg(&made)
+            .output()
+            .unwrap();
+        assert!(init.status.success());
+        let (ip, data) = (subnet.host(1), dir.path().join("data"));
+        let config = format!(
+            r#"[node]
+name = "control-1"
+roles = ["control"]
+data_dir = "{data}"
+[cluster]
+name = "test"
+discovery = ["longshore://{ip}:{WSS_PORT};transport=wss"]
+[auth]
+secret_file = "{made}/control.secret"
+verifiers_file = "{made}/verifiers.json"
+[[listen]]
+uri = "longshore://{ip}:{TCP_PORT};transport=tcp"
+[[listen]]
+uri = "longshore://{ip}:{WSS_PORT};transport=wss"
+[api]
+listen = "{ip}:8138"
+"#,
+            data = data.display(),
+            made = made.display(),
+        );
+        let file = dir.path().join("control-1.toml");
+        std::fs::write(&file, config).unwrap();
+        let mut control = Process::new("control-1", file);
+        control.start(&["--bootstrap"]);
+        let single = Self { dir, subnet, control };
+        wait_for("the control node", || single.cli().try_json(&["cluster", "status"]).map(drop));
+        single
+    }
+
+    /// The command line on its API.
+    pub(crate) fn cli(&self) -> Cli {
+        Cli::new(&format!("http://{}:8138", self.subnet.host(1)))
+    }
+
+    /// The text of one of the secrets that `init` made.
+    pub(crate) fn secret(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join("made").join(name)).unwrap().trim().to_owned()
+    }
+
+    /// A peer with the given role, secret file and cluster name that dials `uri`.
+    pub(crate) fn peer(&self, name: &str, role: &str, secret: &Path, cluster: &str, uri: &str) -> Process {
+        let listen = match role {
+            "control" => format!("[[listen]]\nuri = \"longshore://{}:8143;transport=wss\"\n", self.subnet.host(9)),
+            _ => String::new(),
+        };
+        let config = format!(
+            r#"{listen}[node]
+name = "{name}"
+roles = ["{role}"]
+data_dir = "{data}"
+[cluster]
+name = "{cluster}"
+discovery = ["{uri}"]
+[auth]
+secret_file = "{secret}"
+[api]
+listen = "{api}:8138"
+"#,
+            data = self.dir.path().join(name).display(),
+            secret = secret.display(),
+            api = self.subnet.host(9),
+        );
+        let file = self.dir.path().join(format!("{name}.toml"));
+        std::fs::write(&file, config).unwrap();
+        Process::new(name, file)
+    }
+
+    /// Its WSS listener.
+    pub(crate) fn wss(&self) -> String {
+        format!("longshore://{}:{WSS_PORT};transport=wss", self.subnet.host(1))
+    }
+
+    /// Whether a node of that name is registered.
+    pub(crate) fn known(&self, name: &str) -> bool {
+        let nodes = self.cli().json(&["node", "list"]);
+        nodes.as_array().expect("a list").iter().any(|node| node["name"] == name)
+    }
+}
