@@ -1,1 +1,19 @@
-//! The worker: dial loop, task supervisor, archive cache, app socket.
+//! The worker: finds its owner, is driven by it, runs its tasks, and lets them use the cluster.
+//!
+//! ```text
+//!            ┌── link: discovery → dial → prove → session → attach ──┐
+//! owner ◀──▶ │  orders ─▶ supervisor ─▶ processes   reports ◀─ watch │
+//!            │  archives ─▶ cache      logs ◀─ files                 │
+//!            └── uplink ◀── app sockets ◀── tasks ───────────────────┘
+//! ```
+//!
+//! It owns a worker's data folder, its processes and its conversation with whichever control node owns it. It never opens
+//! a listening port, never obeys an owner of a lower epoch than it has seen, and never kills or doubles a task because it
+//! was itself killed: tasks outlive the worker and are found again.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod options;
+mod worker;
+
+pub use options::{LinkStatus, OnStop, Options, WorkerStatus};
+pub use worker::{StartError, Worker};
