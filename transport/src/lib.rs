@@ -1,1 +1,32 @@
 //! Dial, listen, authenticate, multiplex.
+//!
+//! ```text
+//! dial ─┐                       ┌─ prove ──┐
+//!       ├─▶ Link (byte stream) ─┤          ├─▶ Proven (link + who the peer is) ─▶ Session
+//! accept┘                       └─ verify ─┘
+//! ```
+//!
+//! It owns every socket between nodes, the proof of who is at the other end, and the session on top. It never resolves
+//! names, never decides what a proven peer may do beyond its role, and never writes a secret into a log.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod auth;
+pub mod backoff;
+mod dial;
+mod handshake;
+mod link;
+mod listen;
+mod memory;
+mod session;
+mod tls;
+mod ws;
+
+pub use auth::{Keyring, Secret, SecretError, Verifiers, make_verifier};
+pub use backoff::Backoff;
+pub use dial::{DialError, DialOptions, dial};
+pub use handshake::{HandshakeError, Identity, Peer, Proven, prove, verify};
+pub use link::{Carrier, Io, Link, LinkInfo};
+pub use listen::{ListenError, ListenOptions, Listener, MAX_PENDING, Pending, UpgradeError};
+pub use memory::memory_pair;
+pub use session::*;
+pub use tls::{ClientTls, ClientTlsOptions, ServerTls, TlsError};

@@ -1,0 +1,124 @@
+//! Who is at the other end of a link: four messages, after which both sides have proven themselves.
+//!
+//! | attack | stopped by |
+//! |---|---|
+//! | replay of recorded messages | a fresh nonce of each side in the transcript |
+//! | a proof sent back to its maker | a label per direction, the own node id and nonce refused |
+//! | a field changed under way | both proofs cover the raw bytes of the first two messages |
+//! | a TLS man in the middle | the TLS exporter in the transcript |
+//! | a worker's secret used as a control node's | the credential's role, checked behind the proof |
+//! | trying which names exist | a fake challenge for unknown ones |
+//! | trying many secrets | half a second before a wrong proof is answered |
+//! | holding connections open | a deadline over the whole, small messages |
+//!
+//! It never derives keys on a runtime's thread and never tells a stranger more than it asked for.
+
+mod acceptor;
+mod dialler;
+mod error;
+mod message;
+
+pub use acceptor::verify;
+pub use dialler::prove;
+pub use error::HandshakeError;
+
+use crate::link::{Carrier, Link};
+use longshore_wire::handshake::{MAX_VERSION, MIN_VERSION};
+use longshore_wire::{ClusterId, NodeId, Role};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Time for the whole handshake, either side.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Longest text of a peer that is shown to anybody.
+const SHOWN: usize = 300;
+
+/// Who this node says it is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Its id.
+    pub node: NodeId,
+    /// Its role. A process with two roles has two identities.
+    pub role: Role,
+    /// Name of its cluster.
+    pub cluster: String,
+    /// The cluster's id, once known; a peer of another id is refused from then on. Shared by clones. The handshake never
+    /// sets it: what a proven peer says is in [`Peer::cluster_id`].
+    pub cluster_id: Arc<OnceLock<ClusterId>>,
+    /// Release of its program, for people.
+    pub release: String,
+}
+
+impl Identity {
+    /// An identity that does not know its cluster's id yet.
+    pub fn new(node: NodeId, role: Role, cluster: impl Into<String>, release: impl Into<String>) -> Self {
+        Self { node, role, cluster: cluster.into(), cluster_id: Arc::default(), release: release.into() }
+    }
+
+    fn other_cluster_id(&self, theirs: Option<ClusterId>) -> bool {
+        matches!((self.cluster_id.get(), theirs), (Some(ours), Some(theirs)) if *ours != theirs)
+    }
+}
+
+/// Who the peer has proven to be.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its id.
+    pub node: NodeId,
+    /// Its role.
+    pub role: Role,
+    /// The credential that was proven.
+    pub credential: String,
+    /// The id of its cluster, once it knows it.
+    pub cluster_id: Option<ClusterId>,
+    /// The protocol version that both speak.
+    pub version: u16,
+    /// Release of its program, for people.
+    pub release: String,
+    /// What carries the conversation.
+    pub carrier: Carrier,
+    /// Address at the other end of the link.
+    pub remote: Option<SocketAddr>,
+}
+
+/// A link whose both ends have proven themselves.
+#[derive(Debug)]
+pub struct Proven {
+    /// The link, positioned behind the handshake.
+    pub link: Link,
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// Whether this end dialled.
+    pub dialled: bool,
+}
+
+/// The newest version that both sides speak.
+fn common_version((oldest, newest): (u16, u16)) -> Option<u16> {
+    let version = newest.min(MAX_VERSION);
+    (version >= oldest.max(MIN_VERSION)).then_some(version)
+}
+
+/// A peer's text, safe for a terminal and a log line.
+fn shown(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        assert_eq!(common_version((MIN_VERSION, MAX_VERSION)), Some(MAX_VERSION));
+        assert_eq!(common_version((1, u16::MAX)), Some(MAX_VERSION));
+        assert_eq!(common_version((MAX_VERSION + 1, u16::MAX)), None);
+        assert_eq!(common_version((0, 0)), None);
+    }
+
+    #[test]
+    fn a_peers_text_cannot_move_the_cursor() {
+        assert_eq!(shown("a\x1b[2Jb\nc"), "a[2Jbc");
+        assert_eq!(shown(&"x".repeat(5000)).len(), SHOWN);
+    }
+}

@@ -1,0 +1,221 @@
+//! The acceptor's side: challenges, checks the dialler's proof, and only then proves itself.
+
+use super::message::{receive, send};
+use super::{DEADLINE, HandshakeError, Identity, Peer, Proven, common_version, shown};
+use crate::auth::{Found, Transcript, Verifiers, check_client, find_or_fake, random, server_proof};
+use crate::link::{Io, Link, LinkInfo};
+use longshore_wire::handshake::{
+    Binding, Challenge, FromAcceptor, FromDialler, Hello, NONCE, Reject, RejectCode, Welcome,
+};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// Pause before a wrong proof is answered: a connection can try two secrets a second, no more.
+const WRONG_PROOF: Duration = Duration::from_millis(500);
+/// Time for a refusal to reach the dialler.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Most bytes of a refused dialler that are read and thrown away, so that closing does not overtake the refusal.
+const DISCARDED: u64 = 64 * 1024;
+
+/// Demands the dialler's proof, then proves this node to it; 5 s for the whole. A refusal is told to the dialler and
+/// logged here in one line; a wrong proof is answered half a second late.
+///
+/// # Errors
+/// When the dialler is refused, breaks the protocol, or is too slow. The link is closed then.
+pub async fn verify(link: Link, me: &Identity, verifiers: &dyn Verifiers) -> Result<Proven, HandshakeError> {
+    verify_within(link, me, verifiers, DEADLINE).await
+}
+
+async fn verify_within(
+    mut link: Link,
+    me: &Identity,
+    verifiers: &dyn Verifiers,
+    deadline: Duration,
+) -> Result<Proven, HandshakeError> {
+    let mut progress = Progress { stage: "the hello", hello: None };
+    let acceptor = Acceptor { me, verifiers };
+    let result = match tokio::time::timeout(deadline, acceptor.run(&mut link, &mut progress)).await {
+        Ok(result) => result,
+        Err(_) => Err(HandshakeError::Timeout { stage: progress.stage, after: deadline }),
+    };
+    match result {
+        Ok(peer) => {
+            link.admission = None;
+            Ok(Proven { link, peer, dialled: false })
+        }
+        Err(error) => {
+            log(&link.info, progress.hello.as_ref(), &error);
+            turn_away(link, &error).await;
+            Err(error)
+        }
+    }
+}
+
+/// How far it came: outlives the deadline, for the log.
+struct Progress {
+    stage: &'static str,
+    hello: Option<Hello>,
+}
+
+struct Acceptor<'a> {
+    me: &'a Identity,
+    verifiers: &'a dyn Verifiers,
+}
+
+impl Acceptor<'_> {
+    async fn run(&self, link: &mut Link, progress: &mut Progress) -> Result<Peer, HandshakeError> {
+        let io = &mut *link.io;
+        let raw_hello = receive(io, progress.stage).await?;
+        let FromDialler::Hello(hello) = longshore_wire::decode(&raw_hello)? else {
+            return Err(HandshakeError::OutOfOrder { stage: progress.stage, got: "a proof" });
+        };
+        let hello = &*progress.hello.insert(hello);
+        let version = self.check(hello, &link.info)?;
+
+        let found = find_or_fake(self.verifiers, &hello.credential, hello.role);
+        let challenge = FromAcceptor::Challenge(self.challenge(&found, version)?);
+        let raw_challenge = send(io, &challenge, "sending the challenge").await?;
+
+        progress.stage = "the dialler's proof";
+        let FromDialler::Proof(proof) = longshore_wire::decode(&receive(io, progress.stage).await?)? else {
+            return Err(HandshakeError::OutOfOrder { stage: progress.stage, got: "a second hello" });
+        };
+        let exporter = match (hello.binding, &link.info.exporter) {
+            (Binding::TlsExporter, Some(exporter)) => exporter.as_slice(),
+            _ => &[],
+        };
+        let transcript = Transcript { hello: &raw_hello, challenge: &raw_challenge, exporter };
+        let right = check_client(&found.verifier, &transcript, &proof.proof);
+        if !right || !found.real {
+            return Err(wrong_proof(hello));
+        }
+        if found.verifier.role != hello.role {
+            let message = format!("credential '{}' is not for the role {}", shown(&hello.credential), hello.role);
+            return Err(HandshakeError::Refused { code: RejectCode::Role, message });
+        }
+        let welcome = FromAcceptor::Welcome(Welcome { proof: server_proof(&found.verifier, &transcript) });
+        send(io, &welcome, "sending the welcome").await?;
+        Ok(Peer {
+            node: hello.node,
+            role: hello.role,
+            credential: hello.credential.clone(),
+            cluster_id: hello.cluster_id,
+            version,
+            release: shown(&hello.release),
+            carrier: link.info.carrier,
+            remote: link.info.remote,
+        })
+    }
+
+    /// Everything that can be refused before a challenge; returns the version to speak. The messages hold nothing that
+    /// the dialler did not say itself.
+    fn check(&self, hello: &Hello, info: &LinkInfo) -> Result<u16, HandshakeError> {
+        let refuse = |code, message: String| Err(HandshakeError::Refused { code, message });
+        let (oldest, newest) = hello.versions;
+        let Some(version) = common_version(hello.versions) else {
+            let message =
+                format!("this release does not speak protocol versions {oldest} to {newest}; upgrade one side");
+            return refuse(RejectCode::Version, message);
+        };
+        if hello.nonce.len() != NONCE {
+            return refuse(RejectCode::Protocol, format!("a nonce of {} bytes", hello.nonce.len()));
+        }
+        if hello.node == self.me.node {
+            let message = format!("node id {} is this node's own: a loop, or a copied data folder", hello.node);
+            return refuse(RejectCode::SelfDialled, message);
+        }
+        if hello.cluster != self.me.cluster {
+            let message =
+                format!("cluster '{}' is not the cluster of this node; check cluster.name", shown(&hello.cluster));
+            return refuse(RejectCode::Cluster, message);
+        }
+        if self.me.other_cluster_id(hello.cluster_id) {
+            let message =
+                format!("another cluster of the same name '{}' (its cluster id differs)", shown(&hello.cluster));
+            return refuse(RejectCode::Cluster, message);
+        }
+        if hello.peer_role != self.me.role {
+            let message = format!("this node is not a {} node; check the address", hello.peer_role);
+            return refuse(RejectCode::Role, message);
+        }
+        if hello.binding == Binding::TlsExporter && info.exporter.is_none() {
+            let message = "the dialler bound its proof to TLS, but TLS ends before this node (at a balancer?); let the \
+                dialler verify with tls_verify=system, ca or pin";
+            return refuse(RejectCode::Binding, message.to_owned());
+        }
+        Ok(version)
+    }
+
+    fn challenge(&self, found: &Found, version: u16) -> Result<Challenge, HandshakeError> {
+        let mut nonce = vec![0; NONCE];
+        random(&mut nonce).map_err(|_| HandshakeError::Nonce)?;
+        Ok(Challenge {
+            version,
+            node: self.me.node,
+            role: self.me.role,
+            cluster: self.me.cluster.clone(),
+            cluster_id: self.me.cluster_id.get().copied(),
+            nonce,
+            salt: found.verifier.salt.clone(),
+            iterations: found.verifier.iterations,
+            release: self.me.release.clone(),
+        })
+    }
+}
+
+fn wrong_proof(hello: &Hello) -> HandshakeError {
+    let mut message = format!("the secret for credential '{}' is wrong or unknown", shown(&hello.credential));
+    if hello.binding == Binding::TlsExporter {
+        message.push_str(", or something between the nodes opens their TLS (the proof is bound to the TLS connection)");
+    }
+    HandshakeError::Refused { code: RejectCode::Credential, message }
+}
+
+/// One line for every dialler that was not let in.
+fn log(info: &LinkInfo, hello: Option<&Hello>, error: &HandshakeError) {
+    tracing::warn!(
+        remote = info.remote.map(tracing::field::display),
+        carrier = %info.carrier,
+        node = hello.map(|hello| tracing::field::display(hello.node)),
+        role = hello.map(|hello| tracing::field::display(hello.role)),
+        credential = hello.map(|hello| shown(&hello.credential)),
+        code = error.code().map(tracing::field::debug),
+        "handshake refused: {error}"
+    );
+}
+
+/// Tells the dialler why, then closes without overtaking that.
+async fn turn_away(mut link: Link, error: &HandshakeError) {
+    let Some(code) = error.code() else { return };
+    if code == RejectCode::Credential {
+        tokio::time::sleep(WRONG_PROOF).await;
+    }
+    let reject = FromAcceptor::Reject(Reject { code, message: error.to_string() });
+    // Whether the dialler still listens is its own affair: our error stands either way.
+    let _ = tokio::time::timeout(FAREWELL, farewell(&mut *link.io, &reject)).await;
+}
+
+async fn farewell(io: &mut dyn Io, reject: &FromAcceptor) -> Result<(), HandshakeError> {
+    let stage = "sending the refusal";
+    send(io, reject, stage).await?;
+    let closed = async {
+        io.shutdown().await?;
+        tokio::io::copy(&mut io.take(DISCARDED), &mut tokio::io::sink()).await
+    };
+    closed.await.map(drop).map_err(|source| HandshakeError::Io { stage, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_wire::{NodeId, Role};
+
+    #[tokio::test]
+    async fn a_silent_dialler_costs_no_more_than_the_deadline() {
+        let (link, _silent) = crate::memory_pair();
+        let me = Identity::new(NodeId::from_u128(1), Role::Control, "prod", "0");
+        let none = |_: &str| None;
+        let error = verify_within(link, &me, &none, Duration::from_millis(30)).await.unwrap_err();
+        assert!(matches!(error, HandshakeError::Timeout { stage: "the hello", .. }), "{error}");
+    }
+}

@@ -1,0 +1,149 @@
+//! The dialling side of TLS.
+
+use super::trust::{Accept, WithoutCa};
+use super::{TlsError, certificates, exporter, provider};
+use crate::link::Io;
+use longshore_wire::Endpoint;
+use longshore_wire::uri::TlsVerify;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// What vouches for the TLS peers of a node.
+#[derive(Debug, Clone, Default)]
+pub struct ClientTlsOptions {
+    /// For endpoints that do not say.
+    pub verify: TlsVerify,
+    /// PEM file with the roots of `verify = "ca"`.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with the peers' own certificates for `verify = "pin"`; several during a change of certificate.
+    pub pin_file: Option<PathBuf>,
+}
+
+/// TLS for dialling, all ways of verification ready. Clones are cheap.
+#[derive(Clone)]
+pub struct ClientTls(Arc<Modes>);
+
+struct Modes {
+    default: TlsVerify,
+    binding: Arc<ClientConfig>,
+    ca: Option<Arc<ClientConfig>>,
+    pin: Option<Arc<ClientConfig>>,
+    /// Read when first needed: the system's store holds a hundred and more certificates.
+    system: OnceLock<Result<Arc<ClientConfig>, String>>,
+}
+
+impl ClientTls {
+    /// Reads the files and prepares every way of verification that they allow. Does blocking file IO.
+    ///
+    /// # Errors
+    /// When a file cannot be used, or the default way of verification needs one that is not given.
+    pub fn new(options: ClientTlsOptions) -> Result<Self, TlsError> {
+        let modes = Modes {
+            default: options.verify,
+            binding: without_ca(Accept::Any)?,
+            ca: options.ca_file.as_deref().map(with_ca).transpose()?,
+            pin: options.pin_file.as_deref().map(with_pin).transpose()?,
+            system: OnceLock::new(),
+        };
+        modes.config(modes.default)?;
+        Ok(Self(Arc::new(modes)))
+    }
+
+    /// What is needed to open TLS to this endpoint.
+    pub(crate) fn connector(&self, endpoint: &Endpoint) -> Result<Connector, TlsError> {
+        let verify = endpoint.tls_verify.unwrap_or(self.0.default);
+        let host = endpoint.host.strip_suffix('.').unwrap_or(&endpoint.host);
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))?;
+        Ok(Connector { config: self.0.config(verify)?, name, certified: verify != TlsVerify::Binding })
+    }
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientTls")
+            .field("verify", &self.0.default)
+            .field("ca", &self.0.ca.is_some())
+            .field("pin", &self.0.pin.is_some())
+            .finish()
+    }
+}
+
+impl Modes {
+    fn config(&self, verify: TlsVerify) -> Result<Arc<ClientConfig>, TlsError> {
+        match verify {
+            TlsVerify::Binding => Ok(Arc::clone(&self.binding)),
+            TlsVerify::Ca => self.ca.clone().ok_or(TlsError::NoCaFile),
+            TlsVerify::Pin => self.pin.clone().ok_or(TlsError::NoPinFile),
+            TlsVerify::System => self.system.get_or_init(with_system).clone().map_err(TlsError::System),
+        }
+    }
+}
+
+/// One TLS connection to be opened.
+pub(crate) struct Connector {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    certified: bool,
+}
+
+/// An open TLS connection.
+pub(crate) struct Secured<S> {
+    pub(crate) stream: TlsStream<S>,
+    pub(crate) exporter: [u8; 32],
+    pub(crate) certified: bool,
+}
+
+impl Connector {
+    pub(crate) async fn connect<S: Io>(self, stream: S) -> std::io::Result<Secured<S>> {
+        let stream = TlsConnector::from(self.config).connect(self.name, stream).await?;
+        let exporter = exporter(stream.get_ref().1)?;
+        Ok(Secured { stream, exporter, certified: self.certified })
+    }
+}
+
+fn without_ca(accept: Accept) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(WithoutCa::new(accept, provider())))
+        .with_no_client_auth();
+    // In TLS 1.2 the exporter is only unique to the connection with the extended master secret (RFC 9266 §4.2).
+    config.require_ems = true;
+    Ok(Arc::new(config))
+}
+
+fn with_roots(roots: RootCertStore) -> Result<Arc<ClientConfig>, TlsError> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn with_ca(path: &Path) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| TlsError::file(path, error))?;
+    }
+    with_roots(roots)
+}
+
+fn with_pin(path: &Path) -> Result<Arc<ClientConfig>, TlsError> {
+    without_ca(Accept::Only(certificates(path)?))
+}
+
+fn with_system() -> Result<Arc<ClientConfig>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+        return Err(if errors.is_empty() { "it is empty".to_owned() } else { errors.join("; ") });
+    }
+    with_roots(roots).map_err(|error| error.to_string())
+}

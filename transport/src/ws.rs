@@ -1,0 +1,149 @@
+//! A WebSocket (RFC 6455) of binary messages as a byte stream.
+//!
+//! Message borders mean nothing: bytes written are gathered until a flush, or until a message is full, and come out at the
+//! other end in order. It answers pings, takes a close frame as the end of the stream, and holds at most one message in
+//! each direction. A WebSocket has no half-close: after a shutdown the peer's bytes are still read until its close frame.
+
+mod opening;
+
+pub(crate) use opening::{WsError, accept, connect};
+
+use crate::link::Io;
+use bytes::{Buf as _, Bytes, BytesMut};
+use futures_util::{Sink as _, Stream as _};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
+
+/// Largest message sent: a full data frame of a session and the small frames before it go out as one.
+const MAX_SENT: usize = 128 * 1024;
+/// Largest message taken; proxies may join messages, but an unproven peer must not make us hold much.
+const MAX_TAKEN: usize = 256 * 1024;
+/// Bytes asked of the carrier at once. The library clears so much before each read, so more would slow small messages.
+const READ_SIZE: usize = 32 * 1024;
+
+/// Our settings of the library. Its own write buffer is off: [`WsIo`] gathers already.
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_SIZE)
+        .write_buffer_size(0)
+        .max_write_buffer_size(2 * MAX_TAKEN)
+        .max_message_size(Some(MAX_TAKEN))
+        .max_frame_size(Some(MAX_TAKEN))
+}
+
+/// The byte stream over a WebSocket.
+pub(crate) struct WsIo<S> {
+    socket: WebSocketStream<S>,
+    /// What came and is not read yet.
+    incoming: Bytes,
+    /// What was written and is no message yet.
+    outgoing: BytesMut,
+    /// The peer's close frame came.
+    ended: bool,
+    /// Our close frame is out.
+    closed: bool,
+}
+
+impl<S: Io> WsIo<S> {
+    fn new(socket: WebSocketStream<S>) -> Self {
+        Self { socket, incoming: Bytes::new(), outgoing: BytesMut::new(), ended: false, closed: false }
+    }
+
+    /// Waits for the next bytes; `false` at the end of the stream. Only the reading side of the socket is polled here, so
+    /// that a writer in another task keeps its own waker.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        while !self.ended {
+            match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+                Some(Ok(Message::Binary(bytes))) if bytes.is_empty() => {}
+                Some(Ok(Message::Binary(bytes))) => {
+                    self.incoming = bytes;
+                    return Poll::Ready(Ok(true));
+                }
+                // The library answers pings by itself with the next poll.
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Text(_))) => {
+                    let why = "a WebSocket text message; only binary ones are spoken here";
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)));
+                }
+                Some(Ok(Message::Close(_))) => {
+                    self.ended = true;
+                    // One more poll sends the answer. Whether it arrives changes nothing: the peer is leaving.
+                    let _ = Pin::new(&mut self.socket).poll_next(cx);
+                }
+                Some(Err(error)) => return Poll::Ready(Err(into_io(error))),
+                None => self.ended = true,
+            }
+        }
+        Poll::Ready(Ok(false))
+    }
+
+    /// Makes a message of what was written. Waits until the one before has left.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.outgoing.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(Pin::new(&mut self.socket).poll_ready(cx)).map_err(into_io)?;
+        let message = Message::Binary(self.outgoing.split().freeze());
+        Poll::Ready(Pin::new(&mut self.socket).start_send(message).map_err(into_io))
+    }
+}
+
+impl<S: Io> AsyncRead for WsIo<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.incoming.is_empty() && !ready!(self.poll_message(cx))? {
+            return Poll::Ready(Ok(()));
+        }
+        let length = self.incoming.len().min(buf.remaining());
+        buf.put_slice(&self.incoming[..length]);
+        self.incoming.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Io> AsyncWrite for WsIo<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.closed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if self.outgoing.len() >= MAX_SENT {
+            ready!(self.poll_send(cx))?;
+        }
+        let length = buf.len().min(MAX_SENT - self.outgoing.len());
+        self.outgoing.extend_from_slice(&buf[..length]);
+        Poll::Ready(Ok(length))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
+        Pin::new(&mut self.socket).poll_flush(cx).map_err(into_io)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.closed {
+            ready!(self.poll_send(cx))?;
+            ready!(Pin::new(&mut self.socket).poll_close(cx)).map_err(into_io)?;
+            self.closed = true;
+        }
+        Pin::new(self.socket.get_mut()).poll_shutdown(cx)
+    }
+}
+
+/// What a user of a byte stream expects to see.
+fn into_io(error: Error) -> io::Error {
+    match error {
+        Error::Io(error) => error,
+        Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(ProtocolError::SendAfterClosing) => {
+            io::Error::new(io::ErrorKind::BrokenPipe, "the peer has closed the WebSocket")
+        }
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended without a WebSocket close frame")
+        }
+        other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
+    }
+}
