@@ -1,1 +1,28 @@
-//! The replicated state machine: commands, apply, snapshot, placement.
+//! The replicated state machine: commands, apply, reads, ring, placement, snapshot.
+//!
+//! Every control node applies the same commands in the same order and must come to the same [`State`], so nothing here
+//! does input or output, reads a clock, draws a random number or depends on the order of a hash map. Apply is total: a
+//! refusal is an outcome like any other, remembered under its request id. Loops outside read the new state and act.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod apps;
+mod command;
+mod instances;
+mod kv;
+mod machine;
+pub mod placement;
+mod read;
+mod record;
+mod registry;
+pub mod ring;
+pub mod selector;
+pub mod snapshot;
+
+pub use command::{Command, ControlNode, InstanceSpec, On, OnError, Outcome, Proposal, Reply};
+pub use kv::KV_QUOTA;
+pub use machine::{REMEMBERED, State};
+pub use record::{App, AppVersion, Cluster, Instance, Node, Task, Via, Wanted};
+pub use registry::SHORT_ID_REST;
+pub use ring::Ring;
+pub use selector::Selector;

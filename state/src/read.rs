@@ -1,0 +1,180 @@
+//! What can be read from the state. Nothing here changes anything.
+
+use crate::machine::State;
+use crate::record::{App, Cluster, Instance, Node, Task};
+use crate::ring::Ring;
+use longshore_wire::credential::Verifier;
+use longshore_wire::kv::KvEntry;
+use longshore_wire::task::TaskSpec;
+use longshore_wire::{Code, Digest, Epoch, Failure, NodeId, ShortId, TaskId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How many candidates an ambiguity names.
+const SHOWN_CANDIDATES: usize = 5;
+
+impl State {
+    /// Index of the last log entry applied; 0 before the first.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// The cluster; `None` before it is founded.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_deref()
+    }
+
+    /// The verifier of a credential.
+    pub fn verifier(&self, credential: &str) -> Option<&Verifier> {
+        self.verifiers.get(credential).map(Arc::as_ref)
+    }
+
+    /// All nodes, by id.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values().map(Arc::as_ref)
+    }
+
+    /// All control nodes, by id.
+    pub fn controls(&self) -> impl Iterator<Item = &Node> {
+        self.nodes().filter(|node| node.is_control())
+    }
+
+    /// All workers, by id.
+    pub fn workers(&self) -> impl Iterator<Item = &Node> {
+        self.nodes().filter(|node| node.is_worker())
+    }
+
+    /// A node.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(&id).map(Arc::as_ref)
+    }
+
+    /// The node that has a short id.
+    pub fn node_by_short_id(&self, short_id: ShortId) -> Option<&Node> {
+        self.short_ids.get(&short_id).and_then(|id| self.node(*id))
+    }
+
+    /// The node that an operator means: its name, its node id, its short id, or a prefix of its node id.
+    ///
+    /// A number is never taken for a prefix: who means node 1, which is gone, must not hit node 12.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] when there is none, [`Code::Conflict`] with the candidates when there are several.
+    pub fn find_node(&self, text: &str) -> Result<&Node, Failure> {
+        let id = text.to_ascii_uppercase();
+        let exact = |node: &&Node| node.name == text || node.id.to_string() == id || node.short_id.to_string() == text;
+        let mut found: Vec<&Node> = self.nodes().filter(exact).collect();
+        let number = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+        if found.is_empty() && !number {
+            found = self.nodes().filter(|node| node.id.to_string().starts_with(&id)).collect();
+        }
+        match found.as_slice() {
+            [node] => Ok(node),
+            [] => Err(Failure::new(Code::NotFound, format!("no node '{text}'; see `longshore node list`"))),
+            several => Err(ambiguous(text, several)),
+        }
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// Who drives a worker, and under which epoch; `None` while nobody does.
+    pub fn owner_of(&self, worker: NodeId) -> Option<(NodeId, Epoch)> {
+        self.ring.owner(worker.partition())
+    }
+
+    /// All apps, by name.
+    pub fn apps(&self) -> impl Iterator<Item = &App> {
+        self.apps.values().map(Arc::as_ref)
+    }
+
+    /// An app.
+    pub fn app(&self, name: &str) -> Option<&App> {
+        self.apps.get(name).map(Arc::as_ref)
+    }
+
+    /// Every archive that some version of some app needs, with its size in bytes.
+    pub fn blobs(&self) -> BTreeMap<Digest, u64> {
+        self.apps().flat_map(|app| app.versions.values()).map(|version| (version.digest, version.size)).collect()
+    }
+
+    /// All instances, by name.
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.values().map(Arc::as_ref)
+    }
+
+    /// An instance.
+    pub fn instance(&self, name: &str) -> Option<&Instance> {
+        self.instances.get(name).map(Arc::as_ref)
+    }
+
+    /// All tasks, by instance; those that shall end ([`Task::assigned`] is false) included.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.values().map(Arc::as_ref)
+    }
+
+    /// All tasks of an instance; those that shall end included.
+    pub fn tasks_of_instance(&self, instance: &str) -> impl Iterator<Item = &Task> {
+        let instance: Arc<str> = instance.into();
+        let first = (Arc::clone(&instance), NodeId::default());
+        self.tasks.range(first..).take_while(move |(key, _)| key.0 == instance).map(|(_, task)| task.as_ref())
+    }
+
+    /// What a worker shall run: its assigned tasks. Whatever else runs there shall end.
+    pub fn tasks_of(&self, worker: NodeId) -> impl Iterator<Item = &Task> {
+        self.tasks_on(worker).filter(|task| task.assigned)
+    }
+
+    /// All tasks of a worker; those that shall end included.
+    pub fn tasks_on(&self, worker: NodeId) -> impl Iterator<Item = &Task> {
+        let first: (NodeId, Arc<str>) = (worker, "".into());
+        self.tasks_by_node
+            .range(first..)
+            .take_while(move |(node, _)| *node == worker)
+            .filter_map(|(node, instance)| self.tasks.get(&(Arc::clone(instance), *node)).map(Arc::as_ref))
+    }
+
+    /// A task.
+    pub fn task(&self, id: &TaskId) -> Option<&Task> {
+        let (instance, short_id) = id.as_str().rsplit_once('-')?;
+        let node = self.short_ids.get(&ShortId(short_id.parse().ok()?))?;
+        self.tasks.get(&(instance.into(), *node)).map(Arc::as_ref).filter(|task| task.id == *id)
+    }
+
+    /// What a worker must know to run a task; `None` when its instance is gone.
+    pub fn task_spec(&self, task: &Task) -> Option<TaskSpec> {
+        self.instance(&task.instance).map(|instance| instance.task_spec(task))
+    }
+
+    /// Revision of the last write to the key-value store; 0 before the first.
+    pub fn kv_revision(&self) -> u64 {
+        self.kv.revision()
+    }
+
+    /// A key, as this node knows it.
+    pub fn kv_get(&self, key: &str) -> Option<KvEntry> {
+        self.kv.get(key)
+    }
+
+    /// Keys that start with `prefix`, behind `after`, in byte order, and whether more follow.
+    ///
+    /// At most `limit` entries, [`longshore_wire::kv::MAX_LIST`] in any case, and no more than fit in one message.
+    pub fn kv_list(&self, prefix: &str, after: Option<&str>, limit: u32) -> (Vec<KvEntry>, bool) {
+        self.kv.list(prefix, after, limit)
+    }
+}
+
+fn ambiguous(text: &str, candidates: &[&Node]) -> Failure {
+    let shown: Vec<String> = candidates
+        .iter()
+        .take(SHOWN_CANDIDATES)
+        .map(|node| format!("{} (short id {}, {})", node.name, node.short_id, node.id))
+        .collect();
+    let more = match candidates.len().saturating_sub(SHOWN_CANDIDATES) {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    Failure::new(Code::Conflict, format!("'{text}' can mean several nodes: {}{more}", shown.join(", ")))
+}
