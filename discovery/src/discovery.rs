@@ -1,8 +1,17 @@
 //! The entry: resolves URIs and keeps the last known good answer of each.
 
+use crate::hickory::Hickory;
+use crate::order::Dice;
+use crate::walk::{Unanswered, Walked, sooner, walk};
 use crate::{Resolution, Resolve, ResolverOptions};
 use longshore_wire::ClusterUri;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+/// A node knows the URIs of its configuration and of its peers; a caller that makes up URIs must not fill the memory.
+const MAX_KNOWN: usize = 1024;
 
 /// Why there is no endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +47,7 @@ pub enum DiscoveryError {
 #[derive(Clone)]
 pub struct Discovery {
     resolver: Arc<dyn Resolve>,
+    known: Arc<Mutex<HashMap<ClusterUri, Resolution>>>,
 }
 
 impl Discovery {
@@ -46,28 +56,124 @@ impl Discovery {
     /// # Errors
     /// [`DiscoveryError::Setup`].
     pub fn new(options: ResolverOptions) -> Result<Self, DiscoveryError> {
-        Err(DiscoveryError::Setup(format!("{options:?}")))
+        let resolver = Hickory::new(&options).map_err(|error| DiscoveryError::Setup(error.to_string()))?;
+        Ok(Self::with_resolver(Arc::new(resolver)))
     }
 
     /// Asks `resolver`.
     pub fn with_resolver(resolver: Arc<dyn Resolve>) -> Self {
-        Self { resolver }
+        Self { resolver, known: Arc::default() }
     }
 
-    /// Resolves anew.
+    /// Resolves anew, whatever the TTL of an earlier answer. While DNS fails, the last known good answer is given and
+    /// marked stale.
+    ///
+    /// An endpoint's host is the name whose address it is: the SRV target, where an SRV record led to it. TLS checks
+    /// that name, so certificates name the nodes and not the cluster.
     ///
     /// # Errors
-    /// When there is no endpoint.
+    /// [`DiscoveryError::NotFound`] when DNS answers and there is no address; [`DiscoveryError::Unreachable`] when it
+    /// does not answer and nothing is known from before.
     pub async fn resolve(&self, uri: &ClusterUri) -> Result<Resolution, DiscoveryError> {
-        let tried = self.resolver.addresses(&uri.host).await.map(|_| String::new()).unwrap_or_default();
-        Err(DiscoveryError::NotFound { uri: uri.clone(), tried })
+        let unanswered = if self.known(uri).is_some() { Unanswered::Stop } else { Unanswered::Guess };
+        match walk(&self.resolver, uri, unanswered).await {
+            Walked::Found(found) => {
+                self.remember(uri, &found);
+                Ok(found)
+            }
+            Walked::Nothing(steps) => {
+                let tried = steps.iter().map(|step| step.question.as_str()).collect::<Vec<_>>().join(", ");
+                Err(DiscoveryError::NotFound { uri: uri.clone(), tried })
+            }
+            Walked::Failed { reason, rest } => self.fall_back(uri, reason, rest),
+        }
     }
 
-    /// Resolves several URIs.
+    /// Resolves several URIs at once: in random order of the URIs, so that a fleet with one list spreads over it, each
+    /// one's endpoints together in their order, none twice.
     ///
     /// # Errors
-    /// When there is no endpoint.
+    /// Only when all of them fail.
     pub async fn resolve_all(&self, uris: &[ClusterUri]) -> Result<Resolution, DiscoveryError> {
-        self.resolve(uris.first().ok_or(DiscoveryError::NoUris)?).await
+        let mut uris = uris.to_vec();
+        Dice::new().shuffle(&mut uris);
+        let mut asked = JoinSet::new();
+        for (number, uri) in uris.into_iter().enumerate() {
+            let discovery = self.clone();
+            asked.spawn(async move { (number, discovery.resolve(&uri).await) });
+        }
+        let mut answers = asked.join_all().await;
+        answers.sort_by_key(|(number, _)| *number);
+        merge(answers.into_iter().map(|(_, answer)| answer))
+    }
+
+    fn remember(&self, uri: &ClusterUri, found: &Resolution) {
+        // A poisoned lock still holds whole answers: nothing panics between two of its writes.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN && !known.contains_key(uri) {
+            known.clear();
+        }
+        let before = known.insert(uri.clone(), found.clone());
+        drop(known);
+        let plain = |found: &Resolution| found.endpoints.iter().any(|endpoint| !endpoint.transport.is_encrypted());
+        if uri.transport.is_none() && plain(found) && !before.as_ref().is_some_and(plain) {
+            warn!(%uri, "the DNS zone offers plaintext transports (LS+D2T or LS+D2W); remove its records to forbid them");
+        }
+    }
+
+    fn fall_back(&self, uri: &ClusterUri, reason: String, rest: Resolution) -> Result<Resolution, DiscoveryError> {
+        // What got an answer just now comes first.
+        let mut whole = rest;
+        if let Some(known) = self.known(uri) {
+            warn!(%uri, %reason, "DNS does not answer; going on with the last known addresses");
+            append(&mut whole, Resolution { steps: Vec::new(), ..known });
+        }
+        if whole.endpoints.is_empty() {
+            return Err(DiscoveryError::Unreachable { uri: uri.clone(), reason });
+        }
+        whole.stale = true;
+        Ok(whole)
+    }
+
+    fn known(&self, uri: &ClusterUri) -> Option<Resolution> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(uri).cloned()
     }
 }
+
+fn append(all: &mut Resolution, more: Resolution) {
+    for (endpoint, trail) in more.endpoints.into_iter().zip(more.trails) {
+        if !all.endpoints.contains(&endpoint) {
+            all.endpoints.push(endpoint);
+            all.trails.push(trail);
+        }
+    }
+    all.steps.extend(more.steps);
+    all.stale |= more.stale;
+    all.valid_until = sooner(all.valid_until, more.valid_until);
+}
+
+fn merge(answers: impl Iterator<Item = Result<Resolution, DiscoveryError>>) -> Result<Resolution, DiscoveryError> {
+    let mut whole: Option<Resolution> = None;
+    let mut errors = Vec::new();
+    for answer in answers {
+        match (answer, &mut whole) {
+            (Ok(found), Some(whole)) => append(whole, found),
+            (Ok(found), None) => whole = Some(found),
+            (Err(error), _) => {
+                debug!(%error, "one of several URIs leads nowhere");
+                errors.push(error);
+            }
+        }
+    }
+    match (whole, errors.len()) {
+        (Some(whole), _) => Ok(whole),
+        (None, 0) => Err(DiscoveryError::NoUris),
+        (None, 1) => Err(errors.remove(0)),
+        (None, _) => {
+            Err(DiscoveryError::AllFailed(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
