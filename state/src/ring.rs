@@ -59,6 +59,11 @@ impl Ring {
         self.slots.iter().filter(|slot| slot.owner == Some(owner)).map(|slot| slot.workers).sum()
     }
 
+    /// Whether both share their memory, and so are equal.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.owners, &other.owners) && Arc::ptr_eq(&self.slots, &other.slots)
+    }
+
     pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
     }
