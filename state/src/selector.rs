@@ -204,7 +204,7 @@ mod tests {
             ("core,", 6),
             ("ä, core;", 9),
             ("core;=1", 6),
-            ("core; k= ,b", 10),
+            ("core; k= ,b", 9),
             ("group=1", 6),
             ("!", 2),
             ("node=", 6),

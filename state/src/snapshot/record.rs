@@ -1,0 +1,97 @@
+//! Records: the state taken apart and put together again. Indexes and sums are not written but worked out anew.
+
+use crate::command::Outcome;
+use crate::machine::State;
+use crate::record::{App, Cluster, Instance, Node, Task};
+use crate::ring::{Ring, Slot};
+use longshore_wire::credential::Verifier;
+use longshore_wire::kv::KvEntry;
+use longshore_wire::{NodeId, RequestId, ShortId};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::io;
+use std::sync::Arc;
+
+/// One record of a snapshot. Names of variants and fields are part of the format.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Record<'a> {
+    Head { applied: u64, stamp: u64, kv_revision: u64, cluster: Option<Cow<'a, Cluster>> },
+    Ring { owners: Cow<'a, [NodeId]>, slots: Cow<'a, [Slot]> },
+    Verifier(Cow<'a, Verifier>),
+    Node(Cow<'a, Node>),
+    Resting { short_id: ShortId, until: u64 },
+    Kv(KvEntry),
+    App(Cow<'a, App>),
+    Instance(Cow<'a, Instance>),
+    Task(Cow<'a, Task>),
+    Outcome { request: RequestId, outcome: Cow<'a, Outcome> },
+    End { records: u64 },
+}
+
+/// Hands every record of a state to `push`, in a fixed order, the trailer excepted.
+pub(super) fn each<'a>(state: &'a State, mut push: impl FnMut(Record<'a>) -> io::Result<()>) -> io::Result<()> {
+    push(Record::Head {
+        applied: state.applied,
+        stamp: state.stamp,
+        kv_revision: state.kv.revision(),
+        cluster: state.cluster().map(Cow::Borrowed),
+    })?;
+    push(Record::Ring { owners: Cow::Borrowed(state.ring.owners()), slots: Cow::Borrowed(state.ring.slots()) })?;
+    let verifiers = state.verifiers.values().map(|each| Record::Verifier(Cow::Borrowed(each)));
+    let nodes = state.nodes().map(|node| Record::Node(Cow::Borrowed(node)));
+    let resting = state.resting.iter().map(|(id, until)| Record::Resting { short_id: *id, until: *until });
+    let apps = state.apps().map(|app| Record::App(Cow::Borrowed(app)));
+    let instances = state.instances().map(|instance| Record::Instance(Cow::Borrowed(instance)));
+    let tasks = state.tasks().map(|task| Record::Task(Cow::Borrowed(task)));
+    let outcomes = state.outcome_order.iter().filter_map(|request| {
+        let outcome = state.outcomes.get(request)?;
+        Some(Record::Outcome { request: *request, outcome: Cow::Borrowed(outcome) })
+    });
+    let kv = state.kv.iter().map(Record::Kv);
+    let mut all =
+        verifiers.chain(nodes).chain(resting).chain(apps).chain(instances).chain(tasks).chain(outcomes).chain(kv);
+    all.try_for_each(push)
+}
+
+/// Puts one record back.
+pub(super) fn restore(state: &mut State, record: Record<'_>) {
+    match record {
+        Record::Head { applied, stamp, kv_revision, cluster } => {
+            state.applied = applied;
+            state.stamp = stamp;
+            state.kv.restore_revision(kv_revision);
+            state.cluster = cluster.map(|cluster| Arc::new(cluster.into_owned()));
+        }
+        Record::Ring { owners, slots } => state.ring = Ring::restore(owners.into_owned(), slots.into_owned()),
+        Record::Verifier(verifier) => {
+            state.verifiers.insert(verifier.credential.clone(), Arc::new(verifier.into_owned()));
+        }
+        Record::Node(node) => {
+            state.short_ids.insert(node.short_id, node.id);
+            state.nodes.insert(node.id, Arc::new(node.into_owned()));
+        }
+        Record::Resting { short_id, until } => {
+            state.resting.insert(short_id, until);
+        }
+        Record::Kv(entry) => state.kv.restore(entry),
+        Record::App(app) => {
+            state.apps.insert(app.name.clone(), Arc::new(app.into_owned()));
+        }
+        Record::Instance(instance) => {
+            state.instances.insert(instance.name.clone(), Arc::new(instance.into_owned()));
+        }
+        Record::Task(task) => state.insert_task(task.into_owned()),
+        Record::Outcome { request, outcome } => state.remember(request, Arc::new(outcome.into_owned())),
+        // The trailer carries nothing of the state; the reader has compared its count.
+        Record::End { .. } => {}
+    }
+}
+
+/// Works out what is not written, once all records are back.
+pub(super) fn finish(state: &mut State) {
+    let partitions: Vec<_> = state.workers().map(Node::partition).collect();
+    for partition in partitions {
+        state.ring.count_worker(partition);
+    }
+}
