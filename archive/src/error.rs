@@ -109,14 +109,6 @@ pub enum ArchiveError {
     /// A file of the manifest that is not there.
     #[error("'{0}' is in the manifest but not in the archive")]
     MissingFile(String),
-    /// Entries in another order than the manifest's.
-    #[error("'{found}' stands where the manifest has '{expected}'")]
-    WrongOrder {
-        /// In the manifest.
-        expected: String,
-        /// In the archive.
-        found: String,
-    },
     /// More bytes than allowed.
     #[error("{what} is larger than {limit} bytes")]
     TooLarge {
@@ -134,7 +126,7 @@ pub enum ArchiveError {
     /// `app.json` is not a manifest.
     #[error("app.json: {0}")]
     ManifestInvalid(String),
-    /// The folder has neither `app.toml` nor `main.troy`.
+    /// The folder has no `app.toml`.
     #[error("{0}: there is no app.toml; an app's folder must have one")]
     NoAppToml(PathBuf),
     /// `app.toml` is wrong.

@@ -8,14 +8,20 @@
 //! written outside the folder that the caller names. Blocking IO only; callers on a runtime use a blocking thread.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod app_toml;
 mod digest;
 mod error;
+mod folder;
 mod limits;
+mod manifest;
 mod pack;
+mod path;
 mod read;
+mod tape;
 
 pub use digest::{DigestReader, DigestWriter};
 pub use error::ArchiveError;
+pub use folder::{remove, sweep, unpack};
 pub use limits::Limits;
 pub use pack::{PackOptions, PackReport, pack};
-pub use read::{Inspection, inspect, unpack};
+pub use read::{Inspection, inspect};

@@ -15,6 +15,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_bytes: 1 << 30, max_files: 10_000, max_file: 1 << 30, max_manifest: 4 << 20 }
+        Self { max_bytes: 1 << 30, max_files: 10_000, max_file: 1 << 30, max_manifest: 1 << 20 }
     }
 }
