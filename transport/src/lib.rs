@@ -28,5 +28,5 @@ pub use handshake::{HandshakeError, Identity, Peer, Proven, prove, verify};
 pub use link::{Carrier, Io, Link, LinkInfo};
 pub use listen::{ListenError, ListenOptions, Listener, MAX_PENDING, Pending, UpgradeError};
 pub use memory::memory_pair;
-pub use session::*;
+pub use session::{Inbound, Incoming, Request, Session, SessionOptions, Stream, failure_of};
 pub use tls::{ClientTls, ClientTlsOptions, ServerTls, TlsError};

@@ -1,0 +1,150 @@
+//! Who is let in, and what both sides learn when somebody is not.
+
+use crate::harness::{Cluster, Dialler, identity, pair};
+use longshore_transport::{Carrier, HandshakeError, Keyring, Secret, memory_pair};
+use longshore_wire::handshake::RejectCode;
+use longshore_wire::{ClusterId, NodeId, Role};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+on_every_carrier!(both_prove_themselves, a_wrong_secret_is_refused);
+
+async fn both_prove_themselves(carrier: Carrier) {
+    let cluster = Cluster::new();
+    let (dialled, accepted) = cluster.meet(&cluster.dialler(), pair(carrier).await).await;
+    let (mut dialled, mut accepted) = (dialled.unwrap(), accepted.unwrap());
+    assert!(dialled.dialled && !accepted.dialled);
+    assert_eq!((dialled.peer.node, dialled.peer.role), (NodeId::from_u128(1), Role::Control));
+    assert_eq!((accepted.peer.node, accepted.peer.role), (NodeId::from_u128(2), Role::Worker));
+    assert_eq!((accepted.peer.credential.as_str(), accepted.peer.release.as_str()), ("worker", "1.2.3"));
+    assert_eq!((dialled.peer.carrier, accepted.peer.carrier), (carrier, carrier));
+    assert_eq!(dialled.peer.version, accepted.peer.version);
+
+    dialled.link.io.write_all(b"first bytes of the session").await.unwrap();
+    dialled.link.io.flush().await.unwrap();
+    let mut got = [0; 26];
+    accepted.link.io.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"first bytes of the session");
+}
+
+async fn a_wrong_secret_is_refused(carrier: Carrier) {
+    let cluster = Cluster::new();
+    let dialler = Dialler { keyring: keyring(&Secret::generate().unwrap(), "worker"), ..cluster.dialler() };
+    let message = refused(&cluster, dialler, carrier, RejectCode::Credential).await;
+    assert!(message.contains("the secret for credential 'worker' is wrong or unknown"), "{message}");
+}
+
+fn keyring(secret: &Secret, credential: &str) -> Keyring {
+    Keyring::new(secret.clone(), credential.to_owned())
+}
+
+/// Meets, expects this code on both sides, and returns the one sentence that both were given.
+async fn refused(cluster: &Cluster, dialler: Dialler, carrier: Carrier, expected: RejectCode) -> String {
+    let (dialled, accepted) = cluster.meet(&dialler, pair(carrier).await).await;
+    let (theirs, ours) = (dialled.unwrap_err(), accepted.unwrap_err());
+    match (theirs, ours) {
+        (HandshakeError::Rejected { code, message }, HandshakeError::Refused { code: same, message: told }) => {
+            assert_eq!((code, same), (expected, expected), "{message}");
+            assert_eq!(message, told);
+            message
+        }
+        (theirs, ours) => panic!("{theirs:?} {ours:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_credential_fails_like_a_wrong_secret() {
+    let cluster = Cluster::new();
+    let dialler = Dialler { keyring: keyring(&cluster.worker, "ghost"), ..cluster.dialler() };
+    let message = refused(&cluster, dialler, Carrier::Memory, RejectCode::Credential).await;
+    assert!(message.contains("'ghost' is wrong or unknown"), "{message}");
+}
+
+#[tokio::test]
+async fn a_workers_secret_makes_no_control_node() {
+    let cluster = Cluster::new();
+    let claims = || identity(3, Role::Control);
+    let dialler = Dialler { me: claims(), ..cluster.dialler() };
+    let message = refused(&cluster, dialler, Carrier::Memory, RejectCode::Role).await;
+    assert!(message.contains("credential 'worker' is not for the role control"), "{message}");
+
+    // Nor under the control nodes' credential: there the secret is simply wrong.
+    let dialler = Dialler { me: claims(), keyring: keyring(&cluster.worker, "control"), ..cluster.dialler() };
+    refused(&cluster, dialler, Carrier::Memory, RejectCode::Credential).await;
+}
+
+#[tokio::test]
+async fn control_nodes_meet_as_equals() {
+    let cluster = Cluster::new();
+    let dialler = Dialler {
+        me: identity(3, Role::Control),
+        keyring: keyring(&cluster.control, "control"),
+        expect: Role::Control,
+    };
+    let (dialled, accepted) = cluster.meet(&dialler, memory_pair()).await;
+    assert_eq!((dialled.unwrap().peer.role, accepted.unwrap().peer.role), (Role::Control, Role::Control));
+}
+
+#[tokio::test]
+async fn a_wrong_role_is_not_told_to_those_who_know_no_secret() {
+    let cluster = Cluster::new();
+    let dialler = Dialler {
+        me: identity(3, Role::Control),
+        keyring: keyring(&Secret::generate().unwrap(), "worker"),
+        expect: Role::Control,
+    };
+    refused(&cluster, dialler, Carrier::Memory, RejectCode::Credential).await;
+}
+
+#[tokio::test]
+async fn another_cluster_is_refused() {
+    let cluster = Cluster::new();
+    let mut dialler = cluster.dialler();
+    dialler.me.cluster = "staging".to_owned();
+    let message = refused(&cluster, dialler, Carrier::Memory, RejectCode::Cluster).await;
+    assert!(message.contains("staging") && !message.contains("prod"), "tells a stranger our name: {message}");
+}
+
+#[tokio::test]
+async fn another_cluster_of_the_same_name_is_refused() {
+    let cluster = Cluster::new();
+    let control = identity(1, Role::Control);
+    control.cluster_id.set(ClusterId::from_u128(1)).unwrap();
+    let dialler = cluster.dialler();
+    let meet = || async {
+        let (a, b) = memory_pair();
+        tokio::join!(dialler.prove(a), cluster.accept_as(b, &control))
+    };
+    let (first, _) = meet().await;
+    assert_eq!(first.unwrap().peer.cluster_id, Some(ClusterId::from_u128(1)), "a newcomer learns the id");
+    dialler.me.cluster_id.set(ClusterId::from_u128(2)).unwrap();
+    let (dialled, accepted) = meet().await;
+    assert_eq!(dialled.unwrap_err().code(), Some(RejectCode::Cluster));
+    assert_eq!(accepted.unwrap_err().code(), Some(RejectCode::Cluster));
+}
+
+#[tokio::test]
+async fn a_node_does_not_talk_to_itself() {
+    let cluster = Cluster::new();
+    let dialler = Dialler { me: identity(1, Role::Worker), ..cluster.dialler() };
+    refused(&cluster, dialler, Carrier::Memory, RejectCode::SelfDialled).await;
+}
+
+#[tokio::test]
+async fn an_acceptor_of_another_role_is_refused() {
+    let cluster = Cluster::new();
+    let dialler = Dialler { expect: Role::Worker, ..cluster.dialler() };
+    refused(&cluster, dialler, Carrier::Memory, RejectCode::Role).await;
+}
+
+#[tokio::test]
+async fn a_closed_connection_is_said_so() {
+    let cluster = Cluster::new();
+    let (a, b) = memory_pair();
+    drop(b);
+    let error = cluster.dialler().prove(a).await.unwrap_err();
+    assert!(matches!(error, HandshakeError::Io { .. } | HandshakeError::Closed { .. }), "{error}");
+    let (a, b) = memory_pair();
+    drop(a);
+    let error = cluster.accept(b).await.unwrap_err();
+    assert!(matches!(error, HandshakeError::Closed { stage: "the hello" }), "{error}");
+}
