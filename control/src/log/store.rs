@@ -1,0 +1,309 @@
+//! The handle of the log.
+
+use super::index::Index;
+use super::writer::{self, Done, Job, Work};
+use super::{Ballot, Entry, LogError, Position, open_record};
+use redb::{Database, ReadableDatabase as _, TableDefinition};
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+pub(super) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+
+/// redb's page cache in bytes, instead of its 1 GiB: the log is written once and read from the tail in memory.
+const CACHE: usize = 16 * 1024 * 1024;
+/// Jobs that may wait for the writer; then callers wait. openraft keeps few under way, so this is never the limit.
+const QUEUE: usize = 1024;
+
+/// The Raft log and vote. Cheap to clone; the file is closed when the last clone is dropped.
+#[derive(Clone)]
+pub(crate) struct Log(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    queue: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What handle and writer thread share.
+pub(super) struct Shared {
+    path: PathBuf,
+    pub(super) database: Database,
+    index: Mutex<Index>,
+    pub(super) fault: OnceLock<LogError>,
+    failed: CancellationToken,
+}
+
+impl Shared {
+    pub(super) fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn io(&self, doing: &'static str, cause: &dyn fmt::Display) -> LogError {
+        LogError::Io { path: self.path.clone(), doing, cause: cause.to_string() }
+    }
+
+    /// Remembers the first fault, and that it happened.
+    pub(super) fn fail(&self, fault: &LogError) {
+        let _ = self.fault.set(fault.clone());
+        self.failed.cancel();
+    }
+
+    fn open<T: DeserializeOwned>(&self, what: impl fmt::Display, record: &[u8]) -> Result<T, LogError> {
+        open_record(record).map_err(|why| self.damaged(what, why))
+    }
+
+    fn damaged(&self, what: impl fmt::Display, why: impl Into<String>) -> LogError {
+        LogError::Damaged { path: self.path.clone(), what: what.to_string(), why: why.into() }
+    }
+}
+
+impl Log {
+    /// Opens the log in this file, made when absent, and reads all of it once: damage shows now, not in an election.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or a stored value is damaged; says which.
+    pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
+        let io = |doing, cause: &dyn fmt::Display| LogError::Io { path: path.into(), doing, cause: cause.to_string() };
+        let database = Database::builder().set_cache_size(CACHE).create(path).map_err(|error| io("opening", &error))?;
+        let shared = Shared {
+            path: path.to_owned(),
+            database,
+            index: Mutex::default(),
+            fault: OnceLock::new(),
+            failed: CancellationToken::new(),
+        };
+        make_tables(&shared.database).map_err(|error| io("opening", &error))?;
+        if let Some(folder) = path.parent() {
+            // Without this a power cut could take the new file's name away.
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| io("opening", &error))?;
+        }
+        *shared.index() = load(&shared)?;
+        let shared = Arc::new(shared);
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("raft-log".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || writer::run(&shared, jobs)
+            })
+            .map_err(|error| io("opening", &error))?;
+        Ok(Self(Arc::new(Inner { shared, queue: Some(queue), thread: Some(thread) })))
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.0.shared.index()
+    }
+
+    /// The last purged entry, and the last entry (the same where none is left).
+    pub(crate) fn ends(&self) -> (Option<Position>, Option<Position>) {
+        let index = self.index();
+        (index.purged, index.last)
+    }
+
+    /// The vote.
+    pub(crate) fn ballot(&self) -> Option<Ballot> {
+        self.index().ballot
+    }
+
+    /// The last entry known to be committed.
+    pub(crate) fn committed(&self) -> Option<Position> {
+        self.index().committed
+    }
+
+    /// Remembers what is committed; stored with the next write, since losing it costs only time.
+    pub(crate) fn set_committed(&self, committed: Option<Position>) {
+        self.index().committed = committed;
+    }
+
+    /// The fault that ended the log, if one did.
+    pub(crate) fn fault(&self) -> Option<LogError> {
+        self.0.shared.fault.get().cloned()
+    }
+
+    /// Is cancelled when a fault has ended the log.
+    pub(crate) fn failed(&self) -> CancellationToken {
+        self.0.shared.failed.clone()
+    }
+
+    /// Adds entries. They can be read when this returns; `done` is told when they are synced.
+    pub(crate) async fn append(&self, entries: Vec<Entry>, done: Done) -> Result<(), LogError> {
+        {
+            let mut index = self.index();
+            for entry in &entries {
+                if let (Some(next), Some(last)) = (index.next(), index.last)
+                    && next != entry.position.index
+                {
+                    let path = self.0.shared.path.clone();
+                    return Err(LogError::Gap { path, last: last.index, got: entry.position.index });
+                }
+                index.push(entry.clone());
+            }
+        }
+        self.submit(Job { work: Work::Append(entries), done }).await
+    }
+
+    /// Stores the vote; returns when it is synced.
+    pub(crate) async fn save_ballot(&self, ballot: Ballot) -> Result<(), LogError> {
+        self.write(Work::Vote(ballot)).await?;
+        self.index().ballot = Some(ballot);
+        Ok(())
+    }
+
+    /// Removes the entries from `from` on; returns when that is synced.
+    pub(crate) async fn truncate(&self, from: u64) -> Result<(), LogError> {
+        let before = match from.checked_sub(1) {
+            Some(index) => self.read(index, from, usize::MAX)?.first().map(|entry| entry.position),
+            None => None,
+        };
+        {
+            let mut index = self.index();
+            let before = before.or(index.purged);
+            index.truncate(from, before);
+        }
+        self.write(Work::Truncate(from)).await
+    }
+
+    /// Removes the entries up to `upto`; returns when that is synced.
+    pub(crate) async fn purge(&self, upto: Position) -> Result<(), LogError> {
+        self.index().purge(upto);
+        self.write(Work::Purge(upto)).await
+    }
+
+    /// Entries from `from` to before `to`, as far as they exist, and no more than `budget` bytes unless the first one
+    /// alone is larger.
+    pub(crate) fn read(&self, from: u64, to: u64, budget: usize) -> Result<Vec<Entry>, LogError> {
+        let (from, to, tail_start, tail) = {
+            let index = self.index();
+            let (from, to) = index.clip(from, to);
+            let tail_start = index.tail_start();
+            let tail = if from >= tail_start { limit(index.tail(from, to).cloned().map(Ok), budget)? } else { vec![] };
+            (from, to, tail_start, tail)
+        };
+        if from >= to || from >= tail_start {
+            return Ok(tail);
+        }
+        let stored = self.read_file(from, to.min(tail_start), budget)?;
+        let spent: usize = stored.iter().map(Entry::size).sum();
+        let reached = stored.last().map(|entry| entry.position.index + 1);
+        if to <= tail_start || reached != Some(tail_start) || spent >= budget {
+            return Ok(stored);
+        }
+        let index = self.index();
+        let rest = index.tail(tail_start, to).scan(spent, |spent, entry| {
+            *spent += entry.size();
+            (*spent <= budget).then(|| entry.clone())
+        });
+        Ok(stored.into_iter().chain(rest).collect())
+    }
+
+    fn read_file(&self, from: u64, to: u64, budget: usize) -> Result<Vec<Entry>, LogError> {
+        let shared = &self.0.shared;
+        let io = |error: redb::Error| shared.io("reading", &error);
+        let transaction = shared.database.begin_read().map_err(|error| io(error.into()))?;
+        let table = transaction.open_table(LOG).map_err(|error| io(error.into()))?;
+        let range = table.range(from..to).map_err(|error| io(error.into()))?;
+        let entries = range.map(|item| {
+            let (key, record) = item.map_err(|error| io(error.into()))?;
+            shared.open(format_args!("log entry {}", key.value()), record.value())
+        });
+        limit(entries, budget)
+    }
+
+    async fn write(&self, work: Work) -> Result<(), LogError> {
+        let (sender, receiver) = oneshot::channel();
+        let done = Box::new(move |result| drop(sender.send(result)));
+        self.submit(Job { work, done }).await?;
+        receiver.await.unwrap_or(Err(LogError::Closed))
+    }
+
+    async fn submit(&self, job: Job) -> Result<(), LogError> {
+        if let Some(fault) = self.fault() {
+            return Err(fault);
+        }
+        let queue = self.0.queue.as_ref().expect("the queue is taken only in drop");
+        queue.send(job).await.map_err(|_| LogError::Closed)
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("path", &self.0.shared.path).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    /// Waits for the writer, at most the one commit that is under way, so that the file is closed afterwards.
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that writes the Raft log panicked");
+        }
+    }
+}
+
+/// Takes entries while they fit into `budget` bytes, the first one always.
+fn limit(entries: impl Iterator<Item = Result<Entry, LogError>>, budget: usize) -> Result<Vec<Entry>, LogError> {
+    let mut taken = Vec::new();
+    let mut spent = 0_usize;
+    for entry in entries {
+        let entry = entry?;
+        spent = spent.saturating_add(entry.size());
+        if spent > budget && !taken.is_empty() {
+            break;
+        }
+        taken.push(entry);
+    }
+    Ok(taken)
+}
+
+fn make_tables(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(LOG)?;
+    transaction.open_table(META)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Reads the whole file: every record is opened, every number must follow on the one before.
+fn load(shared: &Shared) -> Result<Index, LogError> {
+    let io = |error: redb::Error| shared.io("reading", &error);
+    let transaction = shared.database.begin_read().map_err(|error| io(error.into()))?;
+    let meta = transaction.open_table(META).map_err(|error| io(error.into()))?;
+    let purged: Option<Position> = stored(shared, &meta, "purged")?;
+    let mut index = Index::default();
+    (index.purged, index.last) = (purged, purged);
+    index.ballot = stored(shared, &meta, "vote")?;
+    index.committed = stored(shared, &meta, "committed")?;
+    let log = transaction.open_table(LOG).map_err(|error| io(error.into()))?;
+    for item in log.range::<u64>(..).map_err(|error| io(error.into()))? {
+        let (key, record) = item.map_err(|error| io(error.into()))?;
+        let number = key.value();
+        let entry: Entry = shared.open(format_args!("log entry {number}"), record.value())?;
+        let expected = index.next().unwrap_or(number);
+        if entry.position.index != number || number != expected {
+            let why = format!("it holds entry {}, where entry {expected} must stand", entry.position.index);
+            return Err(shared.damaged(format_args!("log entry {number}"), why));
+        }
+        index.push(entry);
+        index.synced(number + 1);
+    }
+    Ok(index)
+}
+
+fn stored<T: DeserializeOwned>(
+    shared: &Shared,
+    meta: &impl redb::ReadableTable<&'static str, &'static [u8]>,
+    name: &'static str,
+) -> Result<Option<T>, LogError> {
+    let record = meta.get(name).map_err(|error| shared.io("reading", &error))?;
+    record.map(|record| shared.open(name, record.value())).transpose()
+}

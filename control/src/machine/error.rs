@@ -1,0 +1,52 @@
+//! What can go wrong with the state machine.
+
+use longshore_state::snapshot::SnapshotError;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A fault of the state machine or its files.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MachineError {
+    /// A file or folder cannot be read or written.
+    #[error("{}: {doing} failed: {cause}; check the disk, then start the node again", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// The cause.
+        cause: io::Error,
+    },
+    /// A snapshot is not what was written.
+    #[error("{}: the snapshot is damaged: {cause}; remove this node's data folder and let it join again", path.display())]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// How it shows.
+        cause: SnapshotError,
+    },
+    /// A snapshot's description of itself cannot be read.
+    #[error("{}: the snapshot's description is damaged: {why}; remove this node's data folder and let it join again", path.display())]
+    Meta {
+        /// The file.
+        path: PathBuf,
+        /// How it shows.
+        why: String,
+    },
+    /// A log entry cannot be read.
+    #[error(
+        "log entry {index} cannot be applied: {why}; all control nodes need the newest release that any of them runs"
+    )]
+    Entry {
+        /// Its number.
+        index: u64,
+        /// How it shows.
+        why: String,
+    },
+}
+
+impl MachineError {
+    pub(super) fn io(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Io { path: path.to_owned(), doing, cause }
+    }
+}

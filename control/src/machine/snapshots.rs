@@ -1,0 +1,218 @@
+//! The folder of snapshot files.
+
+use super::MachineError;
+use crate::log::{Members, Position, open_record, seal_record};
+use longshore_state::{State, snapshot};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, Read, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Snapshots that are kept: the newest, and one before it for the operator.
+const KEPT: usize = 2;
+/// How finished snapshots end.
+const SUFFIX: &str = ".snap";
+/// How unfinished files end; removed at the start.
+const UNFINISHED: &str = ".tmp";
+/// Buffer of a snapshot's file.
+const BUFFER: usize = 256 * 1024;
+
+/// Up to where a state reaches.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    /// The last entry applied.
+    pub(crate) applied: Option<Position>,
+    /// Who belongs to the group.
+    pub(crate) members: Members,
+    /// The entry that said so.
+    pub(crate) members_at: Option<Position>,
+}
+
+/// A checked snapshot. Holds its file open, so that it can be read even once newer ones have replaced it.
+#[derive(Debug, Clone)]
+pub(crate) struct SnapshotFile {
+    /// Up to where it reaches.
+    pub(crate) meta: Meta,
+    /// Bytes.
+    pub(crate) size: u64,
+    path: PathBuf,
+    file: Arc<File>,
+}
+
+impl SnapshotFile {
+    fn open(path: PathBuf, meta: Meta) -> Result<Self, MachineError> {
+        let file = open(&path)?;
+        let size = file.metadata().map_err(MachineError::io(&path, "reading a snapshot"))?.len();
+        Ok(Self { meta, size, path, file: Arc::new(file) })
+    }
+
+    /// Reads from `offset`; fewer bytes than asked for only at the end. Independent of other readers.
+    pub(crate) fn read_at(&self, offset: u64, length: usize) -> Result<Vec<u8>, MachineError> {
+        let mut bytes = Vec::with_capacity(length);
+        let limit = u64::try_from(length).unwrap_or(u64::MAX);
+        let mut reader = ReadAt { file: Arc::clone(&self.file), offset }.take(limit);
+        reader.read_to_end(&mut bytes).map_err(MachineError::io(&self.path, "reading a snapshot"))?;
+        Ok(bytes)
+    }
+
+    /// Reads and checks the whole file.
+    pub(crate) fn load(&self) -> Result<(State, Meta), MachineError> {
+        load(ReadAt { file: Arc::clone(&self.file), offset: 0 }, &self.path)
+    }
+}
+
+/// Reads a shared file without touching its position.
+struct ReadAt {
+    file: Arc<File>,
+    offset: u64,
+}
+
+impl Read for ReadAt {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += u64::try_from(count).unwrap_or(0);
+        Ok(count)
+    }
+}
+
+/// A snapshot that is being received. Its file is removed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    path: PathBuf,
+}
+
+impl Incoming {
+    /// Opens the file for writing, emptied.
+    pub(crate) fn create(&self) -> Result<File, MachineError> {
+        File::create(&self.path).map_err(MachineError::io(&self.path, "creating"))
+    }
+
+    /// What has arrived. It stays readable when the name has gone; whoever installs it checks it.
+    pub(crate) fn finish(&self, meta: Meta) -> Result<SnapshotFile, MachineError> {
+        SnapshotFile::open(self.path.clone(), meta)
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The folder. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshots {
+    folder: Arc<PathBuf>,
+    newest: Arc<Mutex<Option<SnapshotFile>>>,
+}
+
+impl Snapshots {
+    /// Takes the folder, made when absent, and clears away what a crash left unfinished.
+    pub(super) fn open(folder: &Path) -> Result<Self, MachineError> {
+        fs::create_dir_all(folder).map_err(MachineError::io(folder, "creating the snapshot folder"))?;
+        for name in names(folder)?.iter().filter(|name| name.ends_with(UNFINISHED)) {
+            let path = folder.join(name);
+            fs::remove_file(&path).map_err(MachineError::io(&path, "removing an unfinished snapshot"))?;
+        }
+        Ok(Self { folder: Arc::new(folder.to_owned()), newest: Arc::default() })
+    }
+
+    /// The state of the newest snapshot. A damaged one is an error, not a reason to take an older one: the log behind
+    /// the older one has been purged.
+    pub(super) fn restore(&self) -> Result<Option<(State, Meta)>, MachineError> {
+        let Some((_, path)) = self.finished()?.pop() else { return Ok(None) };
+        let (state, meta) = load(open(&path)?, &path)?;
+        self.set_newest(SnapshotFile::open(path, meta.clone())?);
+        Ok(Some((state, meta)))
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn newest(&self) -> Option<SnapshotFile> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_newest(&self, file: SnapshotFile) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = |file: &SnapshotFile| file.meta.applied.map(|position| position.index);
+        // One that was begun before a newer one was received may be finished behind it.
+        if newest.as_ref().is_none_or(|newest| index(newest) <= index(&file)) {
+            *newest = Some(file);
+        }
+    }
+
+    /// Finished snapshots, oldest first.
+    fn finished(&self) -> Result<Vec<((u64, u64), PathBuf)>, MachineError> {
+        let names = names(&self.folder)?;
+        let mut found: Vec<_> = names.iter().filter_map(|name| Some((order(name)?, self.folder.join(name)))).collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// Writes a snapshot, synced, under its final name only when complete.
+    pub(crate) fn save(&self, state: &State, meta: &Meta) -> Result<SnapshotFile, MachineError> {
+        let (index, term) = meta.applied.map_or((0, 0), |position| (position.index, position.term));
+        let path = self.folder.join(format!("{index:020}-{term:020}{SUFFIX}"));
+        let unfinished = self.folder.join(format!("{index:020}-{term:020}{SUFFIX}{UNFINISHED}"));
+        write(&unfinished, state, meta).map_err(MachineError::io(&unfinished, "writing a snapshot"))?;
+        fs::rename(&unfinished, &path).map_err(MachineError::io(&path, "renaming a snapshot"))?;
+        sync_folder(&self.folder)?;
+        self.prune();
+        let file = SnapshotFile::open(path, meta.clone())?;
+        self.set_newest(file.clone());
+        Ok(file)
+    }
+
+    /// Removes all but the newest; a file that cannot be removed costs space, nothing else.
+    fn prune(&self) {
+        let Ok(mut found) = self.finished() else { return };
+        found.truncate(found.len().saturating_sub(KEPT));
+        for (_, path) in found {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "an old snapshot cannot be removed");
+            }
+        }
+    }
+
+    /// A place for a snapshot that is being received; `name` tells concurrent ones apart.
+    pub(crate) fn incoming(&self, name: impl std::fmt::Display) -> Incoming {
+        Incoming { path: self.folder.join(format!("incoming-{name}{UNFINISHED}")) }
+    }
+}
+
+fn names(folder: &Path) -> Result<Vec<String>, MachineError> {
+    let io = |cause| MachineError::io(folder, "listing the snapshot folder")(cause);
+    let items = fs::read_dir(folder).map_err(io)?;
+    let names = items.map(|item| item.map(|item| item.file_name().to_string_lossy().into_owned()));
+    names.collect::<Result<_, _>>().map_err(io)
+}
+
+/// Index and term in a finished snapshot's name.
+fn order(name: &str) -> Option<(u64, u64)> {
+    let (index, term) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+    Some((index.parse().ok()?, term.parse().ok()?))
+}
+
+fn write(path: &Path, state: &State, meta: &Meta) -> std::io::Result<()> {
+    let mut out = BufWriter::with_capacity(BUFFER, File::create(path)?);
+    snapshot::write(state, &seal_record(meta), &mut out)?;
+    out.flush()?;
+    out.get_ref().sync_all()
+}
+
+fn open(path: &Path) -> Result<File, MachineError> {
+    File::open(path).map_err(MachineError::io(path, "opening a snapshot"))
+}
+
+fn load(input: impl Read, path: &Path) -> Result<(State, Meta), MachineError> {
+    let mut input = BufReader::with_capacity(BUFFER, input);
+    let (state, meta) =
+        snapshot::read(&mut input).map_err(|cause| MachineError::Snapshot { path: path.to_owned(), cause })?;
+    let meta = open_record(&meta).map_err(|why| MachineError::Meta { path: path.to_owned(), why })?;
+    Ok((state, meta))
+}
+
+fn sync_folder(folder: &Path) -> Result<(), MachineError> {
+    File::open(folder).and_then(|file| file.sync_all()).map_err(MachineError::io(folder, "syncing the snapshot folder"))
+}

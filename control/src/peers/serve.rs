@@ -1,0 +1,109 @@
+//! One session with a control node: what arrives goes to whoever answers it.
+
+use super::Peers;
+use longshore_transport::{Inbound, Incoming, Peer, Request, Session, Stream};
+use longshore_wire::peer::{OpenPeer, PeerRequest};
+use longshore_wire::{Code, Failure, decode};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// An answer under way.
+pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// After so long an older session with the same node is closed: what is under way on it may finish.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Answers what control nodes ask.
+pub(crate) trait Serve: Send + Sync + 'static {
+    /// Answers a request with the reply's encoding.
+    fn request(&self, from: Peer, request: PeerRequest) -> Answer<Result<Vec<u8>, Failure>>;
+
+    /// Takes a stream. It owns it from now on.
+    fn open(&self, from: Peer, head: OpenPeer, stream: Stream) -> Answer<()>;
+}
+
+/// Serves the session until it ends.
+pub(super) async fn run(peers: Peers, session: Session, number: u64, inbound: Inbound) {
+    let node = session.peer().node;
+    retire_older(&peers, &session, number);
+    dispatch(&peers, &session, inbound).await;
+    let reason = session.closed().await;
+    peers.0.table.remove(node, number);
+    tracing::info!(peer = %node, %reason, "the session with a control node has ended");
+}
+
+fn retire_older(peers: &Peers, session: &Session, number: u64) {
+    let older = peers.0.table.superseded(session.peer().node, number);
+    if older.is_empty() {
+        return;
+    }
+    let stop = peers.0.stop.clone();
+    peers.0.tracker.spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => (),
+            () = tokio::time::sleep(DRAIN) => (),
+        }
+        for session in older {
+            session.close(Failure::new(Code::Conflict, "a newer session between the same two nodes has taken over"));
+        }
+    });
+}
+
+async fn dispatch(peers: &Peers, session: &Session, mut inbound: Inbound) {
+    while let Some(incoming) = inbound.next().await {
+        match incoming {
+            Incoming::Request(request) => {
+                let (peers, from) = (peers.clone(), session.peer().clone());
+                peers.0.tracker.clone().spawn(async move { answer(&peers, from, request).await });
+            }
+            Incoming::Open { head, stream } => {
+                let (peers, from) = (peers.clone(), session.peer().clone());
+                peers.0.tracker.clone().spawn(async move { take(&peers, from, &head, stream).await });
+            }
+            Incoming::Notify(_) => tracing::debug!(peer = %session.peer().node, "an unknown notice was ignored"),
+        }
+    }
+}
+
+async fn answer(peers: &Peers, from: Peer, request: Request) {
+    let cancelled = request.cancelled();
+    let reply = match decode::<PeerRequest>(&request.body) {
+        Ok(asked) => tokio::select! {
+            reply = ask(peers, from, asked) => reply,
+            // Nobody waits any more; what was begun inside goes on or not, as its own owner decides.
+            () = cancelled.cancelled() => Err(Failure::unknown(Code::Timeout, "the asker has given up")),
+        },
+        Err(error) => Err(Failure::new(Code::Unsupported, format!("{error}; the peer may run a newer release"))),
+    };
+    request.reply(reply);
+}
+
+async fn ask(peers: &Peers, from: Peer, request: PeerRequest) -> Result<Vec<u8>, Failure> {
+    let handler = match &request {
+        PeerRequest::Raft { .. } | PeerRequest::Propose { .. } | PeerRequest::ReadIndex => handler(&peers.0.group),
+        PeerRequest::Join(_) | PeerRequest::Worker { .. } => handler(&peers.0.rest),
+    }?;
+    handler.request(from, request).await
+}
+
+async fn take(peers: &Peers, from: Peer, head: &[u8], stream: Stream) {
+    let opened = decode::<OpenPeer>(head).map_err(|error| Failure::new(Code::Unsupported, error.to_string()));
+    let handled = opened.and_then(|head| {
+        let handler = match &head {
+            OpenPeer::Snapshot { .. } => handler(&peers.0.group),
+            OpenPeer::PutBlob { .. } | OpenPeer::GetBlob { .. } | OpenPeer::Tunnel { .. } | OpenPeer::Logs { .. } => {
+                handler(&peers.0.rest)
+            }
+        }?;
+        Ok((handler, head))
+    });
+    match handled {
+        Ok((handler, head)) => handler.open(from, head, stream).await,
+        Err(failure) => stream.reset(failure),
+    }
+}
+
+fn handler(slot: &OnceLock<Arc<dyn Serve>>) -> Result<Arc<dyn Serve>, Failure> {
+    slot.get().cloned().ok_or_else(|| Failure::new(Code::Unavailable, "this control node is still starting"))
+}

@@ -1,0 +1,211 @@
+//! The handle of the Raft group.
+
+use super::batcher::{self, SUBMISSION_BYTES, Submission};
+use super::engine::{Engine, stopped};
+use super::reads::Ask;
+use super::status::{self, GroupStatus, Leadership};
+use crate::identity::random_ulid;
+use crate::machine::View;
+use bytes::Bytes;
+use longshore_state::{Command, Outcome, Proposal, State};
+use longshore_wire::{Code, Failure, RequestId, encode};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::task::TaskTracker;
+
+/// Time for one proposal or read: several elections.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// This node's part in the Raft group. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Group(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    proposals: mpsc::Sender<Submission>,
+    reads: mpsc::Sender<Ask>,
+    tracker: TaskTracker,
+}
+
+impl Group {
+    pub(super) fn new(
+        engine: Engine,
+        proposals: mpsc::Sender<Submission>,
+        reads: mpsc::Sender<Ask>,
+        tracker: TaskTracker,
+    ) -> Self {
+        Self(Arc::new(Inner { engine, proposals, reads, tracker }))
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// Runs work that ends with the group.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.tracker.spawn(work);
+    }
+
+    /// Commits commands as one log entry: all of them, in order, or none. One outcome each; a refusal is an outcome.
+    ///
+    /// # Errors
+    /// `NoQuorum`, `Busy`, `TooLarge`, …; the failure says whether the commands may have been carried out.
+    pub(crate) async fn propose(&self, commands: Vec<Command>) -> Result<Vec<Outcome>, Failure> {
+        let requests = commands.into_iter().map(|command| (RequestId::from_u128(random_ulid()), command));
+        self.propose_all(requests.collect()).await
+    }
+
+    /// Commits one command.
+    ///
+    /// # Errors
+    /// As [`Group::propose`], and the command's own refusal.
+    pub(crate) async fn propose_one(&self, command: Command) -> Outcome {
+        self.propose_as(RequestId::from_u128(random_ulid()), command).await
+    }
+
+    /// Commits one command under a request id; a repeat gets the first outcome.
+    ///
+    /// # Errors
+    /// As [`Group::propose`], and the command's own refusal.
+    pub(crate) async fn propose_as(&self, request_id: RequestId, command: Command) -> Outcome {
+        let mut outcomes = self.propose_all(vec![(request_id, command)]).await?;
+        outcomes.pop().unwrap_or_else(|| Err(Failure::unknown(Code::Internal, "the leader's answer is empty")))
+    }
+
+    async fn propose_all(&self, commands: Vec<(RequestId, Command)>) -> Result<Vec<Outcome>, Failure> {
+        let wanted = commands.len();
+        let now_ms = now_ms();
+        let mut bytes = Vec::new();
+        for (request_id, command) in commands {
+            bytes.extend_from_slice(&encode(&Proposal { request_id, now_ms, command }));
+        }
+        let outcomes = self.submit(u32::try_from(wanted).unwrap_or(u32::MAX), bytes.into()).await?;
+        match outcomes.len() == wanted {
+            true => Ok(outcomes),
+            false => Err(Failure::unknown(Code::Internal, "the leader has answered another number of proposals")),
+        }
+    }
+
+    /// Gives encoded proposals to the batcher and waits.
+    pub(super) async fn submit(&self, count: u32, proposals: Bytes) -> Result<Vec<Outcome>, Failure> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        if proposals.len() > SUBMISSION_BYTES || count > batcher::BATCH_PROPOSALS {
+            let size = proposals.len();
+            return Err(Failure::new(
+                Code::TooLarge,
+                format!(
+                    "{count} commands of {size} bytes at once; the limits are {} and {SUBMISSION_BYTES}",
+                    batcher::BATCH_PROPOSALS
+                ),
+            ));
+        }
+        let deadline = Instant::now() + DEADLINE;
+        // Nothing is handed over while there is nobody to take it: so that failure is certain.
+        self.engine().leader(deadline).await?;
+        let (reply, answer) = oneshot::channel();
+        enqueue(&self.0.proposals, Submission { count, proposals, deadline, reply })?;
+        // The batcher keeps the deadline; the margin lets its own, more exact failure arrive.
+        match timeout_at(deadline + Duration::from_secs(1), answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Failure::unknown(Code::Unavailable, "this control node is stopping")),
+            Err(_) => Err(Failure::unknown(Code::NoQuorum, "the control group has not answered in time")),
+        }
+    }
+
+    /// Returns once this node has applied everything that was acknowledged before the call, so that a read of
+    /// [`Group::state`] is linearizable.
+    ///
+    /// # Errors
+    /// `NoQuorum` without a leader that proves to be one, `Timeout` when this node lags behind.
+    pub(crate) async fn read_index(&self) -> Result<(), Failure> {
+        let deadline = Instant::now() + DEADLINE;
+        match self.ask_read_index().await? {
+            Some(index) => self.engine().applied(index, deadline).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn ask_read_index(&self) -> Result<Option<u64>, Failure> {
+        let deadline = Instant::now() + DEADLINE;
+        let (reply, answer) = oneshot::channel();
+        enqueue(&self.0.reads, Ask { deadline, reply })?;
+        match timeout_at(deadline + Duration::from_secs(1), answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(stopped()),
+            Err(_) => Err(Failure::new(Code::NoQuorum, "the control group has not answered in time")),
+        }
+    }
+
+    /// The applied state; may be behind other nodes.
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.view().state()
+    }
+
+    /// Wakes when more has been applied. The value is one more than the last applied index; the state that
+    /// [`Group::state`] gives then is at least that far.
+    pub(crate) fn changed(&self) -> watch::Receiver<u64> {
+        self.view().changed()
+    }
+
+    fn view(&self) -> &View {
+        &self.engine().0.view
+    }
+
+    /// How the group stands.
+    pub(crate) fn status(&self) -> GroupStatus {
+        let applied = self.changed().borrow().checked_sub(1);
+        status::status(&self.engine().0.raft.metrics().borrow(), &self.engine().0.log, applied)
+    }
+
+    /// Wakes when leader, term or this node's part in it has changed.
+    pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.engine().0.leadership.subscribe()
+    }
+
+    /// Resolves when the group has ended on this node by a fault, with a sentence about it; never on request.
+    pub(crate) async fn stopped(&self) -> String {
+        let mut fault = self.engine().0.fault.subscribe();
+        let reason = fault.wait_for(Option::is_some).await.map(|reason| reason.clone());
+        reason.ok().flatten().unwrap_or_else(|| "the control group has ended".to_owned())
+    }
+
+    /// Stops this node's part, at most within `deadline`. Proposals under way fail as unknown.
+    pub(crate) async fn stop(&self, deadline: Duration) {
+        self.engine().0.stop.cancel();
+        self.0.tracker.close();
+        let stop = async {
+            self.0.tracker.wait().await;
+            if let Err(error) = self.engine().0.raft.shutdown().await {
+                tracing::warn!(%error, "the Raft engine did not end well");
+            }
+        };
+        if timeout(deadline, stop).await.is_err() {
+            tracing::warn!("the Raft engine did not end in time");
+        }
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("node", &self.engine().0.node).finish_non_exhaustive()
+    }
+}
+
+fn enqueue<T>(queue: &mpsc::Sender<T>, item: T) -> Result<(), Failure> {
+    queue.try_send(item).map_err(|error| match error {
+        mpsc::error::TrySendError::Full(_) => {
+            Failure::new(Code::Busy, "too many requests wait for the control group; try again later")
+        }
+        mpsc::error::TrySendError::Closed(_) => stopped(),
+    })
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,104 @@
+//! One attempt to get something from the leader, wherever it is.
+
+use super::engine::{Engine, no_quorum};
+use super::message;
+use super::types::Batch;
+use bytes::Bytes;
+use longshore_state::Outcome;
+use longshore_wire::peer::{PeerRequest, ReadIndex};
+use longshore_wire::{Code, Failure, NodeId, decode};
+use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// Pause before another attempt: the news of a new leader is under way.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Time for one question about the read index; an unanswered one has no effect, so it is simply asked again.
+const ASK: Duration = Duration::from_secs(1);
+
+/// Commits a batch, here or through the leader. Repeats until the deadline: the request ids inside make that safe.
+pub(super) async fn commit(engine: &Engine, batch: Bytes, deadline: Instant) -> Result<Vec<Outcome>, Failure> {
+    let mut uncertain = false;
+    loop {
+        let attempt = match engine.leader(deadline).await {
+            Ok(now) if now.is_leader => write(engine, batch.clone(), deadline).await,
+            Ok(now) => forward(engine, now.leader.unwrap_or(engine.0.node), &batch, deadline).await,
+            Err(failure) => Err(failure),
+        };
+        let mut failure = match attempt {
+            Ok(outcomes) => return Ok(outcomes),
+            Err(failure) => failure,
+        };
+        uncertain |= failure.outcome != longshore_wire::Outcome::NotDone;
+        if !worth_another(&failure) || Instant::now() + PAUSE >= deadline {
+            if uncertain {
+                failure.outcome = longshore_wire::Outcome::Unknown;
+            }
+            return Err(failure);
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Whether another leader, or the same one a moment later, may answer otherwise.
+fn worth_another(failure: &Failure) -> bool {
+    matches!(failure.code, Code::NoQuorum | Code::Unavailable | Code::Timeout | Code::Busy)
+}
+
+async fn write(engine: &Engine, batch: Bytes, deadline: Instant) -> Result<Vec<Outcome>, Failure> {
+    match timeout_at(deadline, engine.0.raft.client_write(Batch(batch))).await {
+        Ok(Ok(written)) => Ok(written.data.0),
+        // Either refused at once, or the entry was replaced by another leader's: not done in both cases.
+        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(not_leader()),
+        Ok(Err(RaftError::APIError(error))) => Err(Failure::new(Code::Internal, error.to_string())),
+        Ok(Err(RaftError::Fatal(fatal))) => Err(Failure::unknown(Code::Internal, fatal.to_string())),
+        Err(_) => Err(Failure::unknown(
+            Code::NoQuorum,
+            "no majority of the control group's voters has confirmed the write in time; see `longshore cluster status`",
+        )),
+    }
+}
+
+async fn forward(engine: &Engine, leader: NodeId, batch: &Bytes, deadline: Instant) -> Result<Vec<Outcome>, Failure> {
+    let request = PeerRequest::Propose { body: batch.to_vec() };
+    let reply = engine.0.peers.request(leader, &request, deadline - Instant::now()).await?;
+    message::unpack(&reply).map_err(|failure| Failure::unknown(failure.code, failure.message))
+}
+
+/// A read index (Raft §6.4): whoever has applied it may answer reads that began before now.
+pub(super) async fn read_index(engine: &Engine, deadline: Instant) -> Result<Option<u64>, Failure> {
+    loop {
+        let attempt = match engine.leader(deadline).await {
+            Ok(now) if now.is_leader => confirm(engine).await,
+            Ok(now) => ask(engine, now.leader.unwrap_or(engine.0.node)).await,
+            Err(failure) => Err(failure),
+        };
+        match attempt {
+            Ok(index) => return Ok(index),
+            // A read that failed has changed nothing, whatever was lost under way.
+            Err(failure) if !worth_another(&failure) || Instant::now() + PAUSE >= deadline => {
+                return Err(Failure::new(failure.code, failure.message));
+            }
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn confirm(engine: &Engine) -> Result<Option<u64>, Failure> {
+    match timeout(ASK, engine.0.raft.get_read_log_id()).await {
+        Ok(Ok((read, _))) => Ok(read.map(|id| id.index)),
+        Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_)))) => Err(not_leader()),
+        Ok(Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_)))) | Err(_) => Err(no_quorum()),
+        Ok(Err(RaftError::Fatal(fatal))) => Err(Failure::new(Code::Internal, fatal.to_string())),
+    }
+}
+
+async fn ask(engine: &Engine, leader: NodeId) -> Result<Option<u64>, Failure> {
+    let reply = engine.0.peers.request(leader, &PeerRequest::ReadIndex, ASK).await?;
+    let read: ReadIndex = decode(&reply).map_err(|error| Failure::new(Code::Unsupported, error.to_string()))?;
+    Ok(read.index)
+}
+
+pub(super) fn not_leader() -> Failure {
+    Failure::new(Code::Unavailable, "this control node is not the leader now")
+}

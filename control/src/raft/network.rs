@@ -1,0 +1,143 @@
+//! Raft's messages over the sessions that exist anyway. Opens none.
+
+use super::convert;
+use super::message::{self, Append, Appended, Installed, SnapshotHead, VoteAsked, Voted};
+use super::types::{Types, Vote};
+use crate::peers::Peers;
+use longshore_transport::Stream;
+use longshore_wire::peer::{OpenPeer, PeerRequest, RaftRpc};
+use longshore_wire::{Code, Failure, NodeId};
+use openraft::error::{
+    Fatal, NetworkError, PayloadTooLarge, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
+use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::{EmptyNode, OptionalSend, Snapshot};
+use serde::{Serialize, de::DeserializeOwned};
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// Bytes of a snapshot read and sent at a time.
+const CHUNK: usize = 256 * 1024;
+/// Largest answer to a snapshot, in bytes.
+const ANSWER: u64 = 64 * 1024;
+
+/// Hands out messengers; all share the peers' sessions.
+#[derive(Debug, Clone)]
+pub(super) struct Network(pub(super) Peers);
+
+/// Carries messages to one node.
+#[derive(Debug)]
+pub(super) struct Messenger {
+    peers: Peers,
+    target: NodeId,
+}
+
+type RpcError = RPCError<NodeId, EmptyNode, RaftError<NodeId>>;
+type SnapshotFault = StreamingError<Types, Fatal<NodeId>>;
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Messenger;
+
+    async fn new_client(&mut self, target: NodeId, _node: &EmptyNode) -> Messenger {
+        Messenger { peers: self.0.clone(), target }
+    }
+}
+
+impl Messenger {
+    async fn send<M: Serialize, A: DeserializeOwned>(
+        &self,
+        rpc: RaftRpc,
+        message: &M,
+        timeout: Duration,
+    ) -> Result<A, Failure> {
+        let request = PeerRequest::Raft { rpc, body: message::pack(message) };
+        let reply = self.peers.request(self.target, &request, timeout).await?;
+        message::unpack(&reply)
+    }
+}
+
+/// Without session openraft shall wait a moment; anything else is tried again at once.
+fn rpc_error(failure: &Failure) -> RpcError {
+    match failure.code {
+        Code::Timeout | Code::Busy => RPCError::Network(NetworkError::new(failure)),
+        Code::TooLarge => RPCError::PayloadTooLarge(PayloadTooLarge::new_entries_hint(1)),
+        _ => RPCError::Unreachable(Unreachable::new(failure)),
+    }
+}
+
+impl RaftNetwork<Types> for Messenger {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<NodeId>, RpcError> {
+        let append = Append {
+            leader: convert::ballot(&rpc.vote),
+            previous: rpc.prev_log_id.as_ref().map(convert::position),
+            entries: rpc.entries.into_iter().map(convert::entry).collect(),
+            committed: rpc.leader_commit.as_ref().map(convert::position),
+        };
+        let answer = self.send(RaftRpc::Append, &append, option.hard_ttl()).await.map_err(|error| rpc_error(&error))?;
+        Ok(match answer {
+            Appended::All => AppendEntriesResponse::Success,
+            Appended::UpTo(position) => AppendEntriesResponse::PartialSuccess(position.map(convert::log_id)),
+            Appended::Conflict => AppendEntriesResponse::Conflict,
+            Appended::Outvoted(ballot) => AppendEntriesResponse::HigherVote(convert::vote(ballot)),
+        })
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest<NodeId>, option: RPCOption) -> Result<VoteResponse<NodeId>, RpcError> {
+        let asked =
+            VoteAsked { candidate: convert::ballot(&rpc.vote), last: rpc.last_log_id.as_ref().map(convert::position) };
+        let answer: Voted =
+            self.send(RaftRpc::Vote, &asked, option.hard_ttl()).await.map_err(|error| rpc_error(&error))?;
+        let last = answer.last.map(convert::log_id);
+        Ok(VoteResponse::new(convert::vote(answer.ballot), last, answer.granted))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot<Types>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<NodeId>, SnapshotFault> {
+        let head = SnapshotHead { leader: convert::ballot(&vote), meta: convert::meta(&snapshot.meta) };
+        let open = OpenPeer::Snapshot { head: message::pack(&head), size: snapshot.snapshot.size };
+        let unreachable = |failure: &Failure| SnapshotFault::Unreachable(Unreachable::new(failure));
+        let mut stream = self.peers.open(self.target, &open).await.map_err(|failure| unreachable(&failure))?;
+        tracing::info!(peer = %self.target, size = snapshot.snapshot.size, "sending a snapshot");
+        let sent = tokio::select! {
+            sent = send_file(&mut stream, &snapshot) => sent,
+            closed = cancel => {
+                stream.reset(Failure::new(Code::Unavailable, "the leader has stopped sending"));
+                return Err(closed.into());
+            }
+        };
+        let answer = sent.map_err(|error| SnapshotFault::Network(NetworkError::new(&error)))?;
+        let installed = message::unpack::<Installed>(&answer).and_then(|installed| installed);
+        let ballot = installed.map_err(|failure| unreachable(&failure))?;
+        Ok(SnapshotResponse { vote: convert::vote(ballot) })
+    }
+}
+
+/// Sends the whole file and returns the receiver's answer.
+async fn send_file(stream: &mut Stream, snapshot: &Snapshot<Types>) -> io::Result<Vec<u8>> {
+    let mut offset = 0;
+    while offset < snapshot.snapshot.size {
+        let file = snapshot.snapshot.clone();
+        let read = tokio::task::spawn_blocking(move || file.read_at(offset, CHUNK)).await;
+        let chunk = read.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        if chunk.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        stream.write_all(&chunk).await?;
+        offset += u64::try_from(chunk.len()).unwrap_or(0);
+    }
+    stream.shutdown().await?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER).read_to_end(&mut answer).await?;
+    Ok(answer)
+}

@@ -1,0 +1,309 @@
+//! How a node's part in the group starts: from what it has stored, as founder, or by asking to be taken in.
+
+use super::batcher;
+use super::engine::{Engine, Parts};
+use super::group::Group;
+use super::log_store::LogStore;
+use super::machine_store::MachineStore;
+use super::network::Network;
+use super::reads;
+use super::status::{self, Leadership};
+use super::types::Raft;
+use crate::identity::random_ulid;
+use crate::log::{Log, LogError};
+use crate::machine::{Machine, MachineError};
+use crate::peers::Peers;
+use longshore_state::{Command, State};
+use longshore_wire::credential::Verifier;
+use longshore_wire::{ClusterId, ClusterUri, Failure, NodeId};
+use openraft::{Config, EmptyNode, SnapshotPolicy};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Entries after which a snapshot is taken, and entries that stay behind it for followers that are a little late.
+const SNAPSHOT_EVERY: u64 = 10_000;
+/// A follower that lacks more gets a snapshot instead of entries. Above [`SNAPSHOT_EVERY`], else one would not help.
+const LAGGING: u64 = 20_000;
+
+/// What the group starts with.
+#[derive(Debug)]
+pub(crate) struct GroupOptions {
+    /// Folder of log and snapshots; belongs to this process.
+    pub(crate) folder: PathBuf,
+    /// This node.
+    pub(crate) node: NodeId,
+    /// Name of the cluster.
+    pub(crate) cluster: String,
+    /// Founds a new cluster with these credentials, unless the folder already holds one.
+    pub(crate) bootstrap: Option<Bootstrapping>,
+    /// Heartbeat of the leader.
+    pub(crate) heartbeat: Duration,
+    /// Shortest and longest silence of the leader after which a follower stands for election.
+    pub(crate) election: (Duration, Duration),
+    /// Sessions to the other control nodes.
+    pub(crate) peers: Peers,
+}
+
+/// What a new cluster starts with.
+#[derive(Debug)]
+pub(crate) struct Bootstrapping {
+    /// The credentials that it accepts.
+    pub(crate) verifiers: Vec<Verifier>,
+}
+
+/// Why the group cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// The log cannot be used.
+    #[error(transparent)]
+    Log(#[from] LogFault),
+    /// The data folder belongs to another cluster.
+    #[error("{}: this data folder holds a node of cluster '{found}', not of '{wanted}'; correct cluster.name, or give this node a new data folder", folder.display())]
+    OtherCluster {
+        /// The folder.
+        folder: PathBuf,
+        /// The cluster in it.
+        found: String,
+        /// The cluster configured.
+        wanted: String,
+    },
+    /// Entries are missing between snapshot and log.
+    #[error("{}: the log begins behind entry {purged}, but the newest snapshot ends at {snapshot}; remove this node's data folder and let it join again", folder.display())]
+    Incomplete {
+        /// The folder.
+        folder: PathBuf,
+        /// Last purged entry.
+        purged: u64,
+        /// Last entry within the snapshot, in words.
+        snapshot: String,
+    },
+    /// The Raft engine refuses.
+    #[error("the Raft engine does not start: {0}")]
+    Engine(String),
+    /// The new cluster could not be founded.
+    #[error("the new cluster could not be founded: {0}")]
+    Bootstrap(Failure),
+}
+
+/// A fault of the stored log or snapshots, in words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct LogFault(String);
+
+impl From<LogError> for GroupError {
+    fn from(error: LogError) -> Self {
+        Self::Log(LogFault(error.to_string()))
+    }
+}
+
+impl From<MachineError> for GroupError {
+    fn from(error: MachineError) -> Self {
+        Self::Log(LogFault(error.to_string()))
+    }
+}
+
+impl Group {
+    /// Starts this node's part: restores what is stored; founds the cluster if asked to and there is none; otherwise,
+    /// without a stored membership, asks to be taken in until it is. Returns before the latter is over.
+    ///
+    /// # Errors
+    /// See [`GroupError`].
+    pub(crate) async fn start(options: GroupOptions) -> Result<Self, GroupError> {
+        let (log, machine) = open(options.folder.clone()).await?;
+        check_cluster(&options, &machine.view().state())?;
+        let (view, snapshots) = (machine.view(), machine.snapshots().clone());
+        let network = Network(options.peers.clone());
+        let raft =
+            Raft::new(options.node, Arc::new(config(&options)?), network, LogStore(log.clone()), MachineStore(machine));
+        let raft = raft.await.map_err(|error| GroupError::Engine(error.to_string()))?;
+        check_cluster(&options, &view.state())?;
+        let engine = Engine(Arc::new(Parts {
+            node: options.node,
+            raft,
+            log,
+            view,
+            snapshots,
+            peers: options.peers.clone(),
+            leadership: watch::Sender::new(Leadership::default()),
+            fault: watch::Sender::new(None),
+            stop: CancellationToken::new(),
+            received: AtomicU64::new(0),
+        }));
+        let group = spawn(engine, options.election.1 * 2);
+        options.peers.serve_group(Arc::new(group.clone()));
+        let initialized =
+            group.engine().0.raft.is_initialized().await.map_err(|error| GroupError::Engine(error.to_string()))?;
+        match options.bootstrap {
+            Some(bootstrap) => found(&group, &options.cluster, bootstrap, initialized).await?,
+            None if initialized => {}
+            None => options.peers.seek_membership(until_member(&group)),
+        }
+        Ok(group)
+    }
+}
+
+/// Opens log and machine on a thread that may block, and checks that nothing is missing between them.
+async fn open(folder: PathBuf) -> Result<(Log, Machine), GroupError> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let io = |cause: std::io::Error| GroupError::Log(LogFault(format!("{}: {cause}", folder.display())));
+        std::fs::create_dir_all(&folder).map_err(io)?;
+        let machine = Machine::restore(&folder.join("snapshots"))?;
+        let log = Log::open(&folder.join("log.redb"))?;
+        check_complete(&folder, &log, &machine)?;
+        Ok((log, machine))
+    });
+    opened.await.map_err(|error| GroupError::Engine(error.to_string()))?
+}
+
+/// openraft 0.9 would start with a hole between snapshot and log, and never notice.
+fn check_complete(folder: &Path, log: &Log, machine: &Machine) -> Result<(), GroupError> {
+    let (Some(purged), _) = log.ends() else { return Ok(()) };
+    let applied = machine.meta().applied.map(|position| position.index);
+    if applied.is_some_and(|applied| applied >= purged.index) {
+        return Ok(());
+    }
+    let snapshot = applied.map_or_else(|| "nothing: there is none".to_owned(), |applied| format!("entry {applied}"));
+    Err(GroupError::Incomplete { folder: folder.to_owned(), purged: purged.index, snapshot })
+}
+
+fn check_cluster(options: &GroupOptions, state: &State) -> Result<(), GroupError> {
+    match state.cluster() {
+        Some(cluster) if cluster.name != options.cluster => Err(GroupError::OtherCluster {
+            folder: options.folder.clone(),
+            found: cluster.name.clone(),
+            wanted: options.cluster.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn config(options: &GroupOptions) -> Result<Config, GroupError> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let config = Config {
+        cluster_name: options.cluster.clone(),
+        heartbeat_interval: millis(options.heartbeat),
+        election_timeout_min: millis(options.election.0),
+        election_timeout_max: millis(options.election.1),
+        // The whole transfer and install of a snapshot of up to 1 GiB.
+        install_snapshot_timeout: 300_000,
+        max_payload_entries: 1024,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
+        max_in_snapshot_log_to_keep: SNAPSHOT_EVERY,
+        replication_lag_threshold: LAGGING,
+        purge_batch_size: 1024,
+        ..Config::default()
+    };
+    config.validate().map_err(|error| GroupError::Engine(error.to_string()))
+}
+
+fn spawn(engine: Engine, patience: Duration) -> Group {
+    let (proposals, submitted) = mpsc::channel(batcher::QUEUE);
+    let (reads, asked) = mpsc::channel(reads::QUEUE);
+    let tracker = TaskTracker::new();
+    tracker.spawn(batcher::run(engine.clone(), submitted));
+    tracker.spawn(reads::run(engine.clone(), asked));
+    tracker.spawn(watch_metrics(engine.clone(), patience));
+    tracker.spawn(watch_state(engine.clone()));
+    Group::new(engine, proposals, reads, tracker)
+}
+
+/// Tells who leads, and notices when the engine or the log has ended.
+async fn watch_metrics(engine: Engine, patience: Duration) {
+    let mut metrics = engine.0.raft.metrics();
+    let failed = engine.0.log.failed();
+    loop {
+        let (now, running) = {
+            let metrics = metrics.borrow_and_update();
+            (status::leadership(&metrics, patience), metrics.running_state.clone())
+        };
+        if let Err(fatal) = running {
+            let reason = engine.0.log.fault().map_or_else(|| fatal.to_string(), |fault| fault.to_string());
+            engine.fail(reason);
+        }
+        let before = engine.0.leadership.send_replace(now);
+        if before != now {
+            tracing::info!(leader = ?now.leader, term = now.term, "the control group's leader");
+        }
+        tokio::select! {
+            biased;
+            () = engine.0.stop.cancelled() => return,
+            () = failed.cancelled() => {
+                engine.fail(engine.0.log.fault().map_or_else(String::new, |fault| fault.to_string()));
+                return;
+            }
+            changed = metrics.changed() => if changed.is_err() {
+                engine.fail("the Raft engine has ended");
+                return;
+            },
+        }
+    }
+}
+
+/// Tells the peers who belongs to the group and where, and the handshake which cluster this is.
+async fn watch_state(engine: Engine) {
+    let mut changed = engine.0.view.changed();
+    let mut metrics = engine.0.raft.metrics();
+    loop {
+        changed.borrow_and_update();
+        let members = status::members(&metrics.borrow_and_update());
+        let state = engine.0.view.state();
+        let mut known: BTreeMap<NodeId, Vec<ClusterUri>> = members.into_iter().map(|node| (node, Vec::new())).collect();
+        known.extend(state.controls().map(|node| (node.id, node.addresses.clone())));
+        engine.0.peers.know(known);
+        if let Some(cluster) = state.cluster() {
+            let _ = engine.0.peers.me().cluster_id.set(cluster.id);
+        }
+        tokio::select! {
+            biased;
+            () = engine.0.stop.cancelled() => return,
+            changed = changed.changed() => if changed.is_err() { return },
+            changed = metrics.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Cancelled once this node belongs to the group.
+fn until_member(group: &Group) -> CancellationToken {
+    let done = CancellationToken::new();
+    let (engine, member) = (group.engine().clone(), done.clone());
+    group.spawn(async move {
+        let mut metrics = engine.0.raft.metrics();
+        tokio::select! {
+            biased;
+            () = engine.0.stop.cancelled() => (),
+            _ = metrics.wait_for(|metrics| status::members(metrics).contains(&engine.0.node)) => (),
+        }
+        member.cancel();
+    });
+    done
+}
+
+/// Founds the cluster: a group of this one node, and its first entry. Takes up again what a crash left half done.
+async fn found(group: &Group, cluster: &str, bootstrap: Bootstrapping, initialized: bool) -> Result<(), GroupError> {
+    let engine = group.engine();
+    if initialized {
+        let members = status::members(&engine.0.raft.metrics().borrow());
+        if group.state().cluster().is_some() || members.len() > 1 {
+            tracing::info!(cluster, "the data folder already holds this cluster; it goes on, bootstrap is not needed");
+            return Ok(());
+        }
+    } else {
+        let first = BTreeMap::from([(engine.0.node, EmptyNode {})]);
+        engine.0.raft.initialize(first).await.map_err(|error| GroupError::Engine(error.to_string()))?;
+    }
+    group.read_index().await.map_err(GroupError::Bootstrap)?;
+    if group.state().cluster().is_some() {
+        return Ok(());
+    }
+    let cluster_id = ClusterId::from_u128(random_ulid());
+    let init = Command::InitCluster { cluster_id, name: cluster.to_owned(), verifiers: bootstrap.verifiers };
+    group.propose_one(init).await.map_err(GroupError::Bootstrap)?;
+    tracing::info!(cluster, id = %cluster_id, "a new cluster has been founded");
+    Ok(())
+}

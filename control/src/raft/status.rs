@@ -1,0 +1,99 @@
+//! How the group stands, without openraft's types.
+
+use super::convert;
+use super::types::{LogId, Types};
+use crate::log::Log;
+use longshore_wire::NodeId;
+use openraft::{RaftMetrics, ServerState};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+type Metrics = RaftMetrics<NodeId, openraft::EmptyNode>;
+
+/// Who leads, as far as this node knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Leadership {
+    /// The leader; `None` while there is none, or the one that there is has lost its majority.
+    pub(crate) leader: Option<NodeId>,
+    /// The term.
+    pub(crate) term: u64,
+    /// Whether this node is the leader.
+    pub(crate) is_leader: bool,
+}
+
+/// How the group stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GroupStatus {
+    /// This node.
+    pub(crate) node: NodeId,
+    /// The leader, if one is known.
+    pub(crate) leader: Option<NodeId>,
+    /// Whether this node is the leader.
+    pub(crate) is_leader: bool,
+    /// The term.
+    pub(crate) term: u64,
+    /// Last index of the log.
+    pub(crate) last: Option<u64>,
+    /// Last index known to be committed.
+    pub(crate) committed: Option<u64>,
+    /// Last index applied.
+    pub(crate) applied: Option<u64>,
+    /// Last index within the newest snapshot.
+    pub(crate) snapshot: Option<u64>,
+    /// Last index that has been purged.
+    pub(crate) purged: Option<u64>,
+    /// Members with a vote; of both sets while the group changes from one to the other.
+    pub(crate) voters: BTreeSet<NodeId>,
+    /// Members without.
+    pub(crate) learners: BTreeSet<NodeId>,
+    /// On a leader: milliseconds since a majority last answered. `None` elsewhere, or before the first answer.
+    pub(crate) millis_since_quorum_ack: Option<u64>,
+    /// On a leader: how many entries each other member lacks; `None` when it has not answered yet.
+    pub(crate) lag: BTreeMap<NodeId, Option<u64>>,
+}
+
+fn index(id: Option<&LogId>) -> Option<u64> {
+    id.map(|id| id.index)
+}
+
+pub(super) fn status(metrics: &Metrics, log: &Log, applied: Option<u64>) -> GroupStatus {
+    let membership = metrics.membership_config.membership();
+    let last = metrics.last_log_index;
+    let behind = |matched: &Option<LogId>| matched.map(|id| last.unwrap_or(0).saturating_sub(id.index));
+    let replication = metrics.replication.iter().flatten().filter(|(node, _)| **node != metrics.id);
+    GroupStatus {
+        node: metrics.id,
+        leader: metrics.current_leader,
+        is_leader: metrics.state == ServerState::Leader,
+        term: metrics.current_term,
+        last,
+        committed: log.committed().map(|position| position.index),
+        applied,
+        snapshot: index(metrics.snapshot.as_ref()),
+        purged: index(metrics.purged.as_ref()),
+        voters: membership.voter_ids().collect(),
+        learners: membership.learner_ids().collect(),
+        millis_since_quorum_ack: metrics.millis_since_quorum_ack,
+        lag: replication.map(|(node, matched)| (*node, behind(matched))).collect(),
+    }
+}
+
+/// Who leads. A leader that has not heard from a majority for `patience` counts as none: openraft 0.9 lets it stay, and
+/// whatever it were given would wait without end.
+pub(super) fn leadership(metrics: &Metrics, patience: Duration) -> Leadership {
+    let leads = metrics.state == ServerState::Leader;
+    let heard = metrics.millis_since_quorum_ack.is_none_or(|since| u128::from(since) < patience.as_millis());
+    let leader = if leads && !heard { None } else { metrics.current_leader };
+    Leadership { leader, term: metrics.current_term, is_leader: leads && heard }
+}
+
+/// Everybody in the group, and whether this node is among them.
+pub(super) fn members(metrics: &Metrics) -> BTreeSet<NodeId> {
+    convert::members(metrics.membership_config.membership()).nodes
+}
+
+/// The type of the group's metrics channel.
+pub(super) type MetricsWatch = tokio::sync::watch::Receiver<Metrics>;
+
+/// Ties the alias to the engine's configuration.
+const _: fn(&openraft::Raft<Types>) -> MetricsWatch = openraft::Raft::<Types>::metrics;
