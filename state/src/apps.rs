@@ -90,3 +90,24 @@ fn check_manifest(manifest: &Manifest) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::On;
+    use crate::snapshot::tests::{instance, manifest};
+
+    #[test]
+    fn the_oldest_unneeded_versions_go_first() {
+        let mut state = State::default();
+        let mut needs_first = instance("i", On::All);
+        needs_first.version = 1;
+        state.instances.insert("i".into(), Arc::new(needs_first));
+        for version in 1..=u8::try_from(MAX_VERSIONS + 2).unwrap() {
+            let at = At { index: version.into(), now_ms: 0 };
+            state.install_app(at, &manifest(), Digest([version; 32]), 1).unwrap();
+        }
+        let kept: Vec<u32> = state.app("greeter").unwrap().versions.keys().copied().collect();
+        assert_eq!((kept.len(), &kept[..2]), (MAX_VERSIONS, [1, 4].as_slice()));
+    }
+}

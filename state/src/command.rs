@@ -272,3 +272,30 @@ pub enum Reply {
 
 /// What became of a proposal. A refusal is an outcome, never a fault of the store.
 pub type Outcome = Result<Reply, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_is_all_one_or_a_number() {
+        for text in ["all", "one", "12"] {
+            assert_eq!(text.parse::<On>().unwrap().to_string(), text);
+        }
+        for wrong in ["", "0", "-1", "some", "vnodes:4", "99999999999"] {
+            assert!(wrong.parse::<On>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn proposals_round_trip_as_messagepack() {
+        let on = On::Count(NonZeroU32::new(3).unwrap());
+        let (instance, app, flow) = ("i".to_owned(), "a".to_owned(), "main".to_owned());
+        let args = BTreeMap::from([("list".to_owned(), Value::from(vec![1, 2])), ("float".to_owned(), 1.5.into())]);
+        let spec = InstanceSpec { instance, app, flow, args, on, selector: "core".into() };
+        let command = Command::StartInstance(spec);
+        let proposal = Proposal { request_id: RequestId::from_u128(7), now_ms: 3, command };
+        let decoded: Proposal = longshore_wire::decode(&longshore_wire::encode(&proposal)).unwrap();
+        assert_eq!(decoded, proposal);
+    }
+}

@@ -131,3 +131,63 @@ impl fmt::Debug for State {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_wire::ClusterId;
+    use longshore_wire::kv::{KvReply, KvRequest};
+
+    fn put(id: u128, key: &str) -> Proposal {
+        let command = Command::Kv(KvRequest::Put { key: key.into(), value: vec![1] });
+        Proposal { request_id: RequestId::from_u128(id), now_ms: 0, command }
+    }
+
+    fn founded() -> State {
+        let mut state = State::default();
+        let command = Command::InitCluster { cluster_id: ClusterId::default(), name: "c".into(), verifiers: vec![] };
+        let proposal = Proposal { request_id: RequestId::from_u128(1), now_ms: 0, command };
+        assert_eq!(state.apply(1, &[proposal]), [Ok(Reply::Done)]);
+        state
+    }
+
+    #[test]
+    fn a_repeat_within_one_entry_counts_once() {
+        let mut state = founded();
+        let first = Ok(Reply::Kv(KvReply::Written { revision: 1, created: true }));
+        assert_eq!(state.apply(2, &[put(2, "a"), put(2, "a")]), [first.clone(), first]);
+        assert_eq!((state.kv_revision(), state.applied()), (1, 2));
+    }
+
+    #[test]
+    fn the_memory_of_outcomes_is_bounded_and_drops_the_oldest() {
+        let mut state = founded();
+        let count = u128::try_from(REMEMBERED).unwrap();
+        for request in 2..=count {
+            state.remember(RequestId::from_u128(request), Arc::new(Ok(Reply::Done)));
+        }
+        assert_eq!(state.apply(2, &[put(1, "a")]), [Ok(Reply::Done)], "the first is just remembered");
+        state.apply(3, &[put(count + 1, "b")]);
+        assert_eq!((state.outcomes.len(), state.outcome_order.len()), (REMEMBERED, REMEMBERED));
+        state.apply(4, &[put(1, "a")]);
+        assert!(state.kv_get("a").is_some(), "forgotten, so it is carried out");
+    }
+
+    #[test]
+    fn a_clone_stays_as_it_was_and_can_be_shared() {
+        fn shared<T: Send + Sync + 'static>(_: &T) {}
+        let mut state = founded();
+        let before = state.clone();
+        shared(&before);
+        state.apply(2, &[put(2, "a")]);
+        assert!(before.kv_get("a").is_none() && state.kv_get("a").is_some());
+        assert!(state.same_but_for_kv(&before));
+    }
+
+    #[test]
+    fn debug_shows_no_values() {
+        let mut state = founded();
+        state.apply(2, &[put(2, "secret-key")]);
+        assert!(!format!("{state:?}").contains("secret"));
+    }
+}

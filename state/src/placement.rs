@@ -86,3 +86,49 @@ fn push_commands(instance: &Instance, add: &[NodeId], drop: &[NodeId], planned: 
     planned.commands.extend(drop.chunks(MAX_ASSIGN).map(|chunk| command(&[], chunk)));
     planned.commands.extend(add.chunks(MAX_ASSIGN).map(|chunk| command(chunk, &[])));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::On;
+    use crate::registry::tests::worker;
+    use crate::snapshot::tests::instance;
+    use longshore_wire::ShortId;
+    use std::sync::Arc;
+
+    fn state(workers: u32, on: On) -> State {
+        let mut state = State::default();
+        for number in 1..=workers {
+            let mut node = worker(&format!("w{number}"), "");
+            (node.id, node.short_id) = (NodeId::from_u128(number.into()), ShortId(number));
+            (node.state, node.runtimes) = (NodeState::Ready, vec!["exec".into()]);
+            state.nodes.insert(node.id, Arc::new(node));
+        }
+        for name in ["a", "b"] {
+            state.instances.insert(name.into(), Arc::new(instance(name, on)));
+        }
+        state
+    }
+
+    fn added(commands: &[Command]) -> Vec<usize> {
+        let added = |command: &Command| match command {
+            Command::Assign { add, .. } => add.len(),
+            other => panic!("{other:?}"),
+        };
+        commands.iter().map(added).collect()
+    }
+
+    #[test]
+    fn large_plans_come_in_pieces() {
+        assert_eq!(added(&plan(&state(2_500, On::All))), [1_000, 1_000, 500, 1_000, 1_000, 500]);
+    }
+
+    #[test]
+    fn instances_of_one_plan_go_to_different_workers() {
+        let commands = plan(&state(2, On::One));
+        let Some(Command::Assign { add: first, .. }) = commands.first() else { panic!("{commands:?}") };
+        let Some(Command::Assign { add: second, .. }) = commands.last() else { panic!("{commands:?}") };
+        assert_eq!((first.len(), second.len()), (1, 1));
+        assert_ne!(first, second);
+    }
+}

@@ -52,7 +52,7 @@ impl State {
     }
 
     pub(crate) fn set_voters(&mut self, wanted: u32) -> Outcome {
-        if wanted % 2 == 0 || wanted > MAX_VOTERS {
+        if wanted.is_multiple_of(2) || wanted > MAX_VOTERS {
             let message = format!("{wanted} voters: the number must be odd and at most {MAX_VOTERS}");
             return Err(Failure::new(Code::Invalid, message));
         }

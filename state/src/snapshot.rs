@@ -133,4 +133,4 @@ fn read_header(input: &mut impl Read) -> Result<(), SnapshotError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

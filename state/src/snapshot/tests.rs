@@ -1,3 +1,5 @@
+//! Round trips, and every kind of damage.
+
 use super::*;
 use crate::command::{Command, ControlNode, InstanceSpec, On, Proposal};
 use longshore_wire::app::{Flow, MANIFEST_FORMAT, Manifest};
@@ -11,12 +13,19 @@ fn propose(state: &mut State, command: Command) {
     state.apply(id, &[proposal]).remove(0).unwrap();
 }
 
-fn manifest() -> Manifest {
+pub(crate) fn manifest() -> Manifest {
     let args = BTreeMap::from([("greeting".to_owned(), "hello".into())]);
     let flow = Flow { entry: vec!["./run".into()], args, restart: Default::default(), limits: Default::default() };
     let (sha256, runtime) = (Digest([1; 32]), "exec".into());
     let flows = BTreeMap::from([("main".into(), flow)]);
     Manifest { format: MANIFEST_FORMAT, name: "greeter".into(), sha256, runtime, flows, files: vec![] }
+}
+
+/// A running instance of this name, which nobody has started.
+pub(crate) fn instance(name: &str, on: On) -> crate::Instance {
+    let mut instance = full().instance("greeter").unwrap().clone();
+    (instance.name, instance.on) = (name.to_owned(), on);
+    instance
 }
 
 /// A state with something of everything.
