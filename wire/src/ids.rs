@@ -89,6 +89,13 @@ ulid_id! {
     RequestId, "request id (26 characters of Crockford base 32)"
 }
 
+impl From<u64> for NodeId {
+    /// An id with these low bits. No first start makes such an id, so it suits simulations and tests.
+    fn from(low: u64) -> Self {
+        Self(low.into())
+    }
+}
+
 impl NodeId {
     /// The partition of the ring that this node hashes to (FNV-1a over the 16 bytes, folded to [`PARTITIONS`]).
     ///
