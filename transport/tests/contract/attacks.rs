@@ -74,7 +74,7 @@ async fn a_replayed_dialler_is_refused() {
 
     let (mut thief, link) = memory_pair();
     thief.io.write_all(&replay).await.unwrap();
-    let (accepted, answer) = tokio::join!(cluster.accept(link), async {
+    let (accepted, answer) = tokio::join!(cluster.accept(link), async move {
         let FromAcceptor::Challenge(_) = receive(&mut thief).await else { panic!("no challenge") };
         receive::<FromAcceptor>(&mut thief).await
     });
@@ -206,7 +206,7 @@ fn hello() -> Hello {
 async fn sent(messages: &[FromDialler]) -> (HandshakeError, RejectCode) {
     let cluster = Cluster::new();
     let (mut thief, link) = memory_pair();
-    let (accepted, code) = tokio::join!(cluster.accept(link), async {
+    let (accepted, code) = tokio::join!(cluster.accept(link), async move {
         for message in messages {
             send(&mut thief, message).await;
         }
@@ -255,7 +255,7 @@ async fn proofs_of_a_wrong_length_are_wrong() {
 async fn long_messages_are_refused_by_their_length_alone() {
     let cluster = Cluster::new();
     let (mut thief, link) = memory_pair();
-    let (accepted, answer) = tokio::join!(cluster.accept(link), async {
+    let (accepted, answer) = tokio::join!(cluster.accept(link), async move {
         thief.io.write_u32(4097).await.unwrap();
         receive::<FromAcceptor>(&mut thief).await
     });
@@ -272,6 +272,7 @@ async fn another_protocol_is_refused() {
     let cluster = Cluster::new();
     let (mut stranger, link) = memory_pair();
     stranger.io.write_all(&[0, 0, 0, 3, 0xc1, 0xc1, 0xc1]).await.unwrap();
+    stranger.io.shutdown().await.unwrap();
     let error = cluster.accept(link).await.unwrap_err();
     assert!(matches!(error, HandshakeError::Malformed(_)), "{error}");
 }
