@@ -304,7 +304,7 @@ fn claims_of_size_allocate_nothing() {
     header.set_entry_type(EntryType::Regular);
     header.set_size(i64::MAX as u64);
     header.set_cksum();
-    refused!(header.as_bytes().to_vec(), ArchiveError::TooLarge { .. });
+    refused!(header.as_bytes()[..], ArchiveError::TooLarge { .. });
     let mut file = listed("run.sh", SCRIPT, true);
     file["size"] = json!(u64::MAX);
     refused!(Tar::default().file("app.json", &manifest(&[file])).end(), ArchiveError::TooLarge { .. });

@@ -43,7 +43,7 @@ fn closest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
     candidates
         .iter()
         .map(|candidate| (distance(name, candidate), *candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
+        .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(3))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -71,10 +71,7 @@ mod tests {
     #[test]
     fn slips_are_recognised() {
         assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(
-            for_key("node", "nmae"),
-            "did you mean 'name'?".to_owned().replace("name", closest("nmae", &["name"]).unwrap_or("name"))
-        );
+        assert_eq!(for_key("node", "nmae"), "did you mean 'name'?");
         assert_eq!(for_key("node", "label"), "did you mean 'labels'?");
         assert_eq!(for_key("node", "discovery"), "did you mean 'discovery' in section [cluster]?");
         assert_eq!(for_section("nodes"), "did you mean 'node'?");
