@@ -1,28 +1,57 @@
 //! Requests, replies and streams over one proven link.
+//!
+//! ```text
+//!  request, notify, open ─┐                                  ┌─▶ Call (a oneshot)
+//!  Request::reply ────────┼─▶ Outbox ─▶ writer ═ link ═ reader ─▶ Inbound
+//!  Stream (write) ────────┘   control    │              │    └─▶ Stream (read)
+//!                             then data  └── watchdog ──┘
+//! ```
+//!
+//! It owns the link from the handshake to the end, and every queue on it; all are bounded. Control frames go before
+//! bulk. The reader only sorts frames into queues and never waits for a consumer: a full queue is refused as `Busy`.
+//! No bytes of the peer may make it panic, hang, or hold more memory than the options allow.
 
+mod chunks;
+mod clock;
+mod core;
+mod inbound;
+mod outbox;
+mod reader;
+mod requests;
+mod stream;
+mod watchdog;
+mod writer;
+
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod tests;
+
+pub use inbound::{Inbound, Incoming};
+pub use requests::Request;
+pub use stream::{Stream, failure_of};
+
+use self::core::{Core, Farewell};
 use crate::{Peer, Proven};
 use bytes::Bytes;
 use longshore_wire::{Code, Failure};
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 
 /// Limits and clocks of a session.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
-    /// Time between two pings.
+    /// Time between two pings; both sides send them.
     pub ping_every: Duration,
-    /// Time in which a pong is due.
+    /// Time in which the answer to a ping is due. A late one is logged, and another ping takes its place.
     pub ping_deadline: Duration,
-    /// The session ends when nothing has arrived, or nothing could be written, for so long.
+    /// The session ends when nothing has arrived, or nothing that waits could be written, for so long.
     pub lost_after: Duration,
     /// Requests of the peer that may be in work at once; more are refused as `Busy`.
     pub max_requests: usize,
-    /// Streams that may be open at once, both sides' together; more are refused as `Busy`.
+    /// Streams that each side may have open at once; more are refused as `Busy`.
     pub max_streams: usize,
 }
 
@@ -33,163 +62,106 @@ impl Default for SessionOptions {
             ping_deadline: Duration::from_millis(3750),
             lost_after: Duration::from_secs(10),
             max_requests: 1024,
-            max_streams: 256,
+            max_streams: 1024,
         }
     }
 }
 
 /// A handle of one authenticated conversation.
-#[derive(Debug, Clone)]
+///
+/// The session ends gracefully when all its handles and its [`Inbound`] are dropped; requests and streams that are still
+/// held do not keep it.
+#[derive(Clone)]
 pub struct Session {
-    peer: Peer,
+    guard: Arc<Guard>,
 }
 
-fn not_yet() -> Failure {
-    Failure::new(Code::Unsupported, "sessions are not built yet")
+/// Ends the session when nobody holds it any longer.
+struct Guard(Arc<Core>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.end(Failure::new(Code::Unavailable, "the session is no longer used"), Farewell::Say);
+    }
 }
 
 impl Session {
-    /// Starts the conversation over a proven link. Must be called within a tokio runtime.
-    pub fn start(proven: Proven, _options: SessionOptions) -> (Self, Inbound) {
-        (Self { peer: proven.peer }, Inbound { _private: () })
+    /// Starts the conversation over a proven link.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(proven: Proven, options: SessionOptions) -> (Self, Inbound) {
+        let Proven { link, peer, dialled } = proven;
+        let (reading, writing) = tokio::io::split(link.io);
+        let (arrivals, queue) = mpsc::channel(inbound::capacity(&options));
+        let core = Arc::new(Core::new(peer, dialled, options, writing));
+        watchdog::start(&core, reading, arrivals);
+        let guard = Arc::new(Guard(core));
+        (Self { guard: Arc::clone(&guard) }, Inbound::new(guard, queue))
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.guard.0
     }
 
     /// Who is at the other end.
     pub fn peer(&self) -> &Peer {
-        &self.peer
+        &self.core().peer
     }
 
-    /// Asks the peer and waits for its answer. Dropping the future tells the peer that nobody waits.
+    /// Asks the peer and waits for its answer. Dropping the future tells the peer that nobody waits any longer.
     ///
     /// # Errors
-    /// The peer's own failure; `Timeout`; `Unavailable` when the session has ended; `TooLarge`.
-    pub async fn request(&self, _body: Vec<u8>, _timeout: Duration) -> Result<Bytes, Failure> {
-        Err(not_yet())
+    /// The peer's own failure; `Timeout`, `Unavailable` when the session has ended, `TooLarge`. The outcome is
+    /// `NotDone` only when the request certainly never left, or the peer says so.
+    pub async fn request(&self, body: Vec<u8>, timeout: Duration) -> Result<Bytes, Failure> {
+        self.core().request(body, timeout).await
     }
 
-    /// Sends a message without reply.
+    /// Sends a message without reply; returns when it is queued.
     ///
     /// # Errors
-    /// When the session has ended, or the message is too large.
-    pub async fn notify(&self, _body: Vec<u8>) -> Result<(), Failure> {
-        Err(not_yet())
+    /// `Unavailable` when the session has ended, `TooLarge`.
+    pub async fn notify(&self, body: Vec<u8>) -> Result<(), Failure> {
+        self.core().notify(body).await
     }
 
-    /// Opens a stream; `head` tells the peer what for.
+    /// Opens a stream; `head` tells the peer what for. A peer that declines resets the stream.
     ///
     /// # Errors
-    /// When the session has ended, too many streams are open, or the head is too large.
-    pub async fn open(&self, _head: Vec<u8>) -> Result<Stream, Failure> {
-        Err(not_yet())
+    /// `Unavailable` when the session has ended, `Busy` when too many streams are open, `TooLarge` for the head.
+    pub async fn open(&self, head: Vec<u8>) -> Result<Stream, Failure> {
+        self.core().open(head).await
     }
 
-    /// Says goodbye with this reason, then ends.
-    pub fn close(&self, _reason: Failure) {}
+    /// Sends what is queued but for bulk, says goodbye with this reason, and ends.
+    pub fn close(&self, reason: Failure) {
+        self.core().end(reason, Farewell::Say);
+    }
 
     /// Cuts the link at once.
-    pub fn abort(&self) {}
+    pub fn abort(&self) {
+        self.core().end(Failure::new(Code::Unavailable, "the session was aborted on this side"), Farewell::Cut);
+    }
 
-    /// Resolves when the session has ended, with the reason.
+    /// Resolves when the session has ended and its link is closed, with the reason of whoever ended it.
     pub async fn closed(&self) -> Failure {
-        not_yet()
+        self.core().ended().await
     }
 
-    /// Whether the session has ended or is about to.
+    /// Whether the session has ended or is about to: nothing more can be sent.
     pub fn is_closed(&self) -> bool {
-        true
+        self.core().is_closing()
     }
 
-    /// Smoothed round-trip time of the pings.
+    /// Smoothed round-trip time of the pings; `None` before the first answer.
     pub fn rtt(&self) -> Option<Duration> {
-        None
+        self.core().clock.rtt()
     }
 }
 
-/// What arrives from the peer.
-#[derive(Debug)]
-pub struct Inbound {
-    _private: (),
-}
-
-impl Inbound {
-    /// The next arrival; `None` when the session is over. Cancel safe.
-    pub async fn next(&mut self) -> Option<Incoming> {
-        None
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("peer", &self.core().label).field("closed", &self.is_closed()).finish()
     }
-}
-
-/// One arrival.
-#[derive(Debug)]
-pub enum Incoming {
-    /// Wants a reply.
-    Request(Request),
-    /// Wants none.
-    Notify(Bytes),
-    /// The peer has opened a stream.
-    Open {
-        /// What for.
-        head: Bytes,
-        /// The stream.
-        stream: Stream,
-    },
-}
-
-/// A request of the peer.
-#[derive(Debug)]
-pub struct Request {
-    /// What it asks.
-    pub body: Bytes,
-    /// Until when it waits.
-    pub deadline: Instant,
-}
-
-impl Request {
-    /// Answers.
-    pub fn reply(self, _reply: Result<Vec<u8>, Failure>) {}
-
-    /// Cancelled when the peer no longer waits or the session has ended.
-    pub fn cancelled(&self) -> CancellationToken {
-        CancellationToken::new()
-    }
-}
-
-/// A flow-controlled byte stream within a session. `poll_shutdown` says that no more bytes follow.
-#[derive(Debug)]
-pub struct Stream {
-    _private: (),
-}
-
-impl Stream {
-    /// Ends the stream at once in both directions.
-    pub fn reset(self, _reason: Failure) {}
-
-    /// Why the peer has reset the stream, if it has.
-    pub fn reset_reason(&self) -> Option<Failure> {
-        None
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Err(io::Error::other(not_yet())))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::Error::other(not_yet())))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// The failure inside an error of a [`Stream`].
-pub fn failure_of(error: &io::Error) -> Option<&Failure> {
-    error.get_ref()?.downcast_ref()
 }

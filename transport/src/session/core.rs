@@ -1,0 +1,232 @@
+//! What the loops and the handles of a session share, and how the session ends.
+//!
+//! Locks are short and none is held across an await. Their order: pipe → stream → outbox → tables; a lock is never
+//! taken while one further right is held.
+
+use super::SessionOptions;
+use super::clock::Clock;
+use super::outbox::{Cause, Outbox};
+use super::requests::{Calls, Served};
+use super::stream::Streams;
+use super::writer::Pipe;
+use crate::{Io, Peer};
+use bytes::Bytes;
+use longshore_wire::frame::{Goodbye, Kind};
+use longshore_wire::{Code, Failure, Outcome};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::io::WriteHalf;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Longest text of a failure in a reset or a goodbye, in bytes: the frame holds 4096.
+pub(super) const SHORT_TEXT: usize = 3 * 1024;
+/// Longest text of a failure in a reply, in bytes.
+pub(super) const LONG_TEXT: usize = 64 * 1024;
+
+/// Whether the peer is told that the session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// With a goodbye, behind all control frames.
+    Say,
+    /// No: the link is cut.
+    Cut,
+}
+
+/// One session.
+pub(super) struct Core {
+    pub(super) peer: Peer,
+    /// The peer as it is called in messages.
+    pub(super) label: String,
+    /// Whether this side has dialled: then its ids are odd.
+    pub(super) dialled: bool,
+    pub(super) options: SessionOptions,
+    pub(super) clock: Clock,
+    pub(super) calls: Calls,
+    pub(super) served: Served,
+    pub(super) streams: Streams,
+    /// Bytes of arrivals that nobody has taken yet.
+    pub(super) arrived: AtomicUsize,
+    /// Woken when the control queue has been taken off.
+    pub(super) room: Notify,
+    /// Woken when the writer has something to do.
+    pub(super) work: Notify,
+    outbox: Mutex<Outbox>,
+    pipe: Mutex<Pipe>,
+    reason: OnceLock<Failure>,
+    closing: CancellationToken,
+    cut: CancellationToken,
+    over: CancellationToken,
+}
+
+impl Core {
+    pub(super) fn new(peer: Peer, dialled: bool, options: SessionOptions, io: WriteHalf<Box<dyn Io>>) -> Self {
+        let pipe = Pipe::new(io);
+        let label = match peer.remote {
+            Some(remote) => format!("{} {} at {remote}", peer.role, peer.node),
+            None => format!("{} {} ({})", peer.role, peer.node, peer.carrier),
+        };
+        Self {
+            peer,
+            label,
+            dialled,
+            options,
+            clock: Clock::new(),
+            calls: Calls::default(),
+            served: Served::default(),
+            streams: Streams::default(),
+            arrived: AtomicUsize::new(0),
+            room: Notify::new(),
+            work: Notify::new(),
+            outbox: Mutex::new(Outbox::new(dialled, pipe.share_from())),
+            pipe: Mutex::new(pipe),
+            reason: OnceLock::new(),
+            closing: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            over: CancellationToken::new(),
+        }
+    }
+
+    pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        lock(&self.outbox)
+    }
+
+    pub(super) fn pipe(&self) -> MutexGuard<'_, Pipe> {
+        lock(&self.pipe)
+    }
+
+    /// The pipe, unless somebody is writing.
+    pub(super) fn try_pipe(&self) -> Option<MutexGuard<'_, Pipe>> {
+        self.pipe.try_lock().ok()
+    }
+
+    /// Requests under way in either direction: more than one means that frames come in swarms.
+    pub(super) fn is_busy(&self) -> bool {
+        self.calls.count() + self.served.count() > 1
+    }
+
+    /// Queues a control frame that need not wait for room.
+    pub(super) fn send(&self, cause: Cause, kind: Kind, id: u32, body: Bytes) {
+        let idle = {
+            let mut outbox = self.outbox();
+            if outbox.is_closed() {
+                return;
+            }
+            outbox.frame(cause, kind, id, &[], body);
+            outbox.signal()
+        };
+        if idle {
+            self.kick();
+        }
+    }
+
+    /// Gets written what has just been queued. Alone on the line, the caller writes it here and now, which saves the
+    /// way through another task; in a swarm the writer gathers what others add.
+    pub(super) fn kick(&self) {
+        self.clock.wrote();
+        if self.is_busy() || !self.write_now() {
+            self.work.notify_one();
+        }
+    }
+
+    /// Lets the writer task run.
+    pub(super) fn wake_writer(&self) {
+        self.clock.wrote();
+        self.work.notify_one();
+    }
+
+    /// Ends the session; the first reason counts. A later cut still cuts.
+    pub(super) fn end(&self, reason: Failure, farewell: Farewell) {
+        let unsent = {
+            let mut outbox = self.outbox();
+            if !outbox.is_closed() {
+                if farewell == Farewell::Say {
+                    let goodbye = Goodbye { reason: shortened(&reason, SHORT_TEXT), retry_after_ms: None };
+                    outbox.frame(Cause::Own, Kind::Goodbye, 0, &[], longshore_wire::encode(&goodbye).into());
+                }
+                outbox.close();
+                outbox.signal();
+                tracing::debug!(peer = %self.label, %reason, "session ends");
+                let _ = self.reason.set(reason);
+            }
+            outbox.batch()
+        };
+        self.closing.cancel();
+        if farewell == Farewell::Cut {
+            self.cut.cancel();
+        }
+        self.calls.end(|batch| self.lost(if batch < unsent { Outcome::Unknown } else { Outcome::NotDone }));
+        self.served.end();
+        self.streams.end(&self.lost(Outcome::Unknown));
+        self.room.notify_waiters();
+        self.work.notify_one();
+    }
+
+    /// Ends the session because the peer breaks its rules; both sides learn how.
+    pub(super) fn violated(&self, what: &str) {
+        tracing::warn!(peer = %self.label, what, "protocol violation");
+        let message = format!("protocol violation by {}: {what}", self.label);
+        self.end(Failure::new(Code::Invalid, message), Farewell::Say);
+    }
+
+    /// What those are told who wanted something of a session that has ended.
+    pub(super) fn lost(&self, outcome: Outcome) -> Failure {
+        let reason = self.reason.get().map_or("it was given up", |reason| &reason.message);
+        let message = format!("the session with {} has ended: {reason}", self.label);
+        Failure { code: Code::Unavailable, message, outcome }
+    }
+
+    /// Whether the end has been declared.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    /// Resolves when the end has been declared.
+    pub(super) async fn closing(&self) {
+        self.closing.cancelled().await;
+    }
+
+    /// Resolves when the link must be cut.
+    pub(super) async fn cut(&self) {
+        self.cut.cancelled().await;
+    }
+
+    /// The last step: the link is closed, nobody works for the session any longer.
+    pub(super) fn finish(&self) {
+        self.end(Failure::new(Code::Internal, "the loops of the session were stopped"), Farewell::Cut);
+        self.pipe().close();
+        self.over.cancel();
+    }
+
+    /// Resolves after [`finish`](Self::finish), with the reason.
+    pub(super) async fn ended(&self) -> Failure {
+        self.over.cancelled().await;
+        self.reason.get().cloned().unwrap_or_else(|| self.lost(Outcome::Unknown))
+    }
+}
+
+/// Locks; a panic of another holder leaves nothing half done that would matter more than going on.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A failure whose text is at most `limit` bytes long.
+pub(super) fn shortened(failure: &Failure, limit: usize) -> Failure {
+    let mut message = failure.message.clone();
+    message.truncate(message.floor_char_boundary(limit));
+    Failure { message, ..failure.clone() }
+}
+
+/// How many entries a table has, readable without its lock.
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicUsize);
+
+impl Count {
+    pub(super) fn set(&self, count: usize) {
+        self.0.store(count, Relaxed);
+    }
+
+    pub(super) fn get(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+}

@@ -1,0 +1,308 @@
+//! The way in: cuts the link's bytes into frames and hands each to whom it belongs.
+//!
+//! It never waits for a consumer. It waits in one case only: when the peer provokes answers and does not read them.
+
+use super::core::{Core, Farewell};
+use super::inbound::{Arrivals, Incoming};
+use super::outbox::Cause;
+use super::requests::{Request, Untaken};
+use super::stream::{Stream, Verdict};
+use crate::Io;
+use bytes::{Buf, Bytes, BytesMut};
+use longshore_wire::frame::{FrameError, Goodbye, HEADER, Header, Kind, RequestHead};
+use longshore_wire::{Code, Failure, decode, encode};
+use std::borrow::Cow;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadHalf};
+use tokio::time::Instant;
+
+/// Bytes of a read: at first and when little arrives, so that an idle session is small; and at most.
+const READ: std::ops::RangeInclusive<usize> = 8 * 1024..=256 * 1024;
+/// So many small reads, and the buffer becomes small again.
+const CALM: u32 = 16;
+/// From this size on a payload keeps its part of the read buffer instead of being copied: below, a small message that
+/// somebody holds would hold a whole buffer.
+const KEEP_FROM: usize = 16 * 1024;
+
+/// Bytes that have arrived.
+struct Input {
+    buffer: BytesMut,
+    size: usize,
+    calm: u32,
+}
+
+impl Input {
+    fn new() -> Self {
+        Self { buffer: BytesMut::new(), size: *READ.start(), calm: 0 }
+    }
+
+    /// Reads once; 0 at the end.
+    async fn fill(&mut self, io: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
+        let missing = self.missing();
+        if self.buffer.capacity() - self.buffer.len() < missing.max(*READ.start() / 2) {
+            self.buffer.reserve(missing.max(self.size));
+        }
+        let space = self.buffer.capacity() - self.buffer.len();
+        let count = io.read_buf(&mut self.buffer).await?;
+        self.adapt(count, space);
+        Ok(count)
+    }
+
+    /// Bytes that the frame in front still lacks; its length has been checked.
+    fn missing(&self) -> usize {
+        let header = self.buffer.first_chunk::<HEADER>().and_then(|bytes| Header::decode(*bytes).ok());
+        header.map_or(0, |header| (HEADER + header.length as usize).saturating_sub(self.buffer.len()))
+    }
+
+    fn adapt(&mut self, count: usize, space: usize) {
+        if count == space {
+            self.size = (self.size * 2).min(*READ.end());
+            self.calm = 0;
+        } else if count < *READ.start() && self.size > *READ.start() {
+            self.calm += 1;
+            if self.calm == CALM {
+                (self.size, self.calm) = (*READ.start(), 0);
+                self.buffer = BytesMut::from(&self.buffer[..]);
+            }
+        }
+    }
+
+    /// The next whole frame.
+    fn next(&mut self) -> Result<Option<(Header, Bytes)>, FrameError> {
+        let Some(bytes) = self.buffer.first_chunk::<HEADER>() else { return Ok(None) };
+        let header = Header::decode(*bytes)?;
+        let length = header.length as usize;
+        if self.buffer.len() < HEADER + length {
+            return Ok(None);
+        }
+        self.buffer.advance(HEADER);
+        if length >= KEEP_FROM {
+            return Ok(Some((header, self.buffer.split_to(length).freeze())));
+        }
+        let payload = Bytes::copy_from_slice(&self.buffer[..length]);
+        self.buffer.advance(length);
+        Ok(Some((header, payload)))
+    }
+}
+
+/// The reader task: ends with the link.
+pub(super) async fn run(core: Arc<Core>, mut io: ReadHalf<Box<dyn Io>>, arrivals: Arrivals) {
+    let mut input = Input::new();
+    let mut sorter = Sorter { core: Arc::clone(&core), arrivals, newest: 0 };
+    loop {
+        let ended = match input.fill(&mut io).await {
+            Ok(0) => format!("{} closed the connection without a goodbye", core.label),
+            Err(error) => format!("the connection to {} broke: {error}", core.label),
+            Ok(_) => {
+                core.clock.heard();
+                sorter.sort(&mut input);
+                core.unflooded().await;
+                continue;
+            }
+        };
+        if !core.is_closing() {
+            core.end(Failure::new(Code::Unavailable, ended), Farewell::Cut);
+        }
+        return;
+    }
+}
+
+impl Core {
+    /// Waits while the peer provokes more than it reads.
+    async fn unflooded(&self) {
+        loop {
+            let mut room = std::pin::pin!(self.room.notified());
+            {
+                let outbox = self.outbox();
+                if !outbox.is_flooded() || outbox.is_closed() {
+                    return;
+                }
+                room.as_mut().enable();
+            }
+            room.await;
+        }
+    }
+}
+
+/// What is wrong with a frame, for both sides.
+type Violation = Cow<'static, str>;
+
+/// Knows to whom a frame belongs.
+struct Sorter {
+    core: Arc<Core>,
+    arrivals: Arrivals,
+    /// The latest id that the peer has introduced.
+    newest: u32,
+}
+
+impl Sorter {
+    /// Hands on all whole frames. After the end of the session bytes are dropped: the peer's goodbye to ours is the end
+    /// of its stream.
+    fn sort(&mut self, input: &mut Input) {
+        while !self.core.is_closing() {
+            let sorted = match input.next() {
+                Ok(None) => return,
+                Ok(Some((header, payload))) => self.take(header, payload),
+                Err(error) => Err(error.to_string().into()),
+            };
+            if let Err(what) = sorted {
+                self.core.violated(&what);
+            }
+        }
+        input.buffer.clear();
+    }
+
+    fn take(&mut self, Header { kind, id, .. }: Header, payload: Bytes) -> Result<(), Violation> {
+        match kind {
+            Kind::Ping => self.core.send(Cause::Reflex, Kind::Pong, 0, payload),
+            Kind::Pong => self.core.clock.pong(&payload),
+            Kind::Request => return self.request(id, payload),
+            Kind::Reply => {
+                self.known(id)?;
+                self.core.calls.answered(id, Ok(payload));
+            }
+            Kind::ReplyError => {
+                self.known(id)?;
+                self.core.calls.answered(id, Err(message(&payload)?));
+            }
+            Kind::Cancel => {
+                self.known(id)?;
+                self.core.served.cancel(id);
+            }
+            Kind::Notify => self.arrivals.notify(payload),
+            Kind::Open => return self.open(id, payload),
+            Kind::Data | Kind::Credit | Kind::Finish | Kind::Reset => return self.stream(kind, id, payload),
+            Kind::Goodbye => {
+                let goodbye: Goodbye = message(&payload)?;
+                self.core.end(goodbye.reason, Farewell::Cut);
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, id: u32, payload: Bytes) -> Result<(), Violation> {
+        self.introduce(id)?;
+        let (head, body) = split_request(payload)?;
+        let deadline = Instant::now() + Duration::from_millis(head.timeout_ms.into());
+        if self.core.outbox().is_clogged() {
+            self.refuse(id, &Failure::new(Code::Busy, "too many replies wait to be sent; ask again later"));
+            return Ok(());
+        }
+        let limit = self.core.options.max_requests;
+        match self.arrivals.place(body.len()) {
+            Err(why) => self.refuse(id, &why),
+            Ok(place) => match self.core.served.insert(id, limit) {
+                Ok(()) => place.put(Incoming::Request(Request::new(&self.core, id, body, deadline))),
+                Err(Untaken::Reused) => return Err(format!("request id {id} is in use").into()),
+                Err(Untaken::Full) => {
+                    let message = format!("{limit} requests are in work; ask again later");
+                    self.refuse(id, &Failure::new(Code::Busy, message));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, id: u32, why: &Failure) {
+        self.core.send(Cause::Reflex, Kind::ReplyError, id, encode(why).into());
+    }
+
+    fn open(&mut self, id: u32, head: Bytes) -> Result<(), Violation> {
+        self.introduce(id)?;
+        let limit = self.core.options.max_streams;
+        let why = match self.arrivals.place(head.len()) {
+            Err(why) => why,
+            Ok(place) => match self.core.streams.open(id, limit) {
+                Some(cell) => {
+                    place.put(Incoming::Open { head, stream: Stream::new(&self.core, cell) });
+                    return Ok(());
+                }
+                None => Failure::new(Code::Busy, format!("{limit} streams are open; close some first")),
+            },
+        };
+        self.core.send_reset(Cause::Reflex, id, &why);
+        Ok(())
+    }
+
+    fn stream(&self, kind: Kind, id: u32, payload: Bytes) -> Result<(), Violation> {
+        let Some(cell) = self.core.streams.get(id) else {
+            // It may have ended here while the frame was under way.
+            return self.known(id);
+        };
+        match kind {
+            Kind::Data => match cell.accept(payload) {
+                Verdict::Ok => {}
+                Verdict::Violation(what) => return Err(what.into()),
+                Verdict::Unwanted => {
+                    cell.close();
+                    self.core.streams.remove(id);
+                    let why = Failure::new(Code::Unavailable, "nobody reads this stream any longer");
+                    self.core.send_reset(Cause::Reflex, id, &why);
+                }
+            },
+            Kind::Credit => {
+                let bytes = <[u8; 4]>::try_from(&payload[..]).map_err(|_| "credit without a number")?;
+                cell.grant(u32::from_be_bytes(bytes))?;
+            }
+            Kind::Finish => {
+                if cell.finish()? {
+                    self.core.streams.remove(id);
+                }
+            }
+            _ => {
+                cell.reset(message(&payload)?);
+                self.core.streams.remove(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `id` is of the peer's half.
+    fn is_theirs(&self, id: u32) -> bool {
+        id % 2 == u32::from(!self.core.dialled)
+    }
+
+    /// A new request or stream of the peer: its ids rise.
+    fn introduce(&mut self, id: u32) -> Result<(), Violation> {
+        if id == 0 || !self.is_theirs(id) {
+            return Err(format!("id {id} is not the peer's to give").into());
+        }
+        if !is_newer(id, self.newest) {
+            return Err(format!("id {id} is used again").into());
+        }
+        self.newest = id;
+        Ok(())
+    }
+
+    /// Whatever a frame refers to must have existed.
+    fn known(&self, id: u32) -> Result<(), Violation> {
+        let known = match self.is_theirs(id) {
+            true => id != 0 && !is_newer(id, self.newest),
+            false => self.core.outbox().was_given(id),
+        };
+        if known { Ok(()) } else { Err(format!("nothing ever had the id {id}").into()) }
+    }
+}
+
+/// Serial number arithmetic (RFC 1982): ids start anew after 2³¹ of them.
+fn is_newer(id: u32, than: u32) -> bool {
+    matches!(id.wrapping_sub(than), 1..=0x7fff_ffff)
+}
+
+fn message<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, Violation> {
+    decode(payload).map_err(|error| error.to_string().into())
+}
+
+/// Parts a request's head from its body.
+fn split_request(mut payload: Bytes) -> Result<(RequestHead, Bytes), Violation> {
+    const SHORT: Violation = Cow::Borrowed("a request without head");
+    let length = usize::from(u16::from_be_bytes(*payload.first_chunk().ok_or(SHORT)?));
+    payload.advance(2);
+    if payload.len() < length {
+        return Err(SHORT);
+    }
+    let head = message(&payload.split_to(length))?;
+    Ok((head, payload))
+}
