@@ -132,10 +132,12 @@ impl Log {
         self.0.shared.failed.clone()
     }
 
-    /// Adds entries. They can be read when this returns; `done` is told when they are synced.
-    pub(crate) async fn append(&self, entries: Vec<Entry>, done: Done) -> Result<(), LogError> {
+    /// Adds entries. They can be read when this returns; `done` is told when they are synced. Entries that have been
+    /// purged already are passed over: a snapshot holds what they did.
+    pub(crate) async fn append(&self, mut entries: Vec<Entry>, done: Done) -> Result<(), LogError> {
         {
             let mut index = self.index();
+            entries.retain(|entry| index.purged.is_none_or(|purged| purged.index < entry.position.index));
             for entry in &entries {
                 if let (Some(next), Some(last)) = (index.next(), index.last)
                     && next != entry.position.index
@@ -191,13 +193,13 @@ impl Log {
         }
         let stored = self.read_file(from, to.min(tail_start), budget)?;
         let spent: usize = stored.iter().map(Entry::size).sum();
-        let reached = stored.last().map(|entry| entry.position.index + 1);
-        if to <= tail_start || reached != Some(tail_start) || spent >= budget {
+        let stopped_short = stored.last().is_some_and(|last| last.position.index + 1 != tail_start);
+        if to <= tail_start || stopped_short || spent >= budget {
             return Ok(stored);
         }
         let index = self.index();
         let rest = index.tail(tail_start, to).scan(spent, |spent, entry| {
-            *spent += entry.size();
+            *spent = spent.saturating_add(entry.size());
             (*spent <= budget).then(|| entry.clone())
         });
         Ok(stored.into_iter().chain(rest).collect())

@@ -1,1 +1,105 @@
+//! Snapshots over crashes and damage.
 
+use super::*;
+use crate::log::{Members, Position};
+use longshore_state::Command;
+use longshore_wire::kv::KvRequest;
+use longshore_wire::{ClusterId, NodeId, RequestId, encode};
+use std::fs;
+
+fn entry(index: u64, payload: Payload) -> Entry {
+    Entry { position: Position { term: 1, leader: NodeId::from(1), index }, payload }
+}
+
+fn proposals(index: u64, commands: Vec<Command>) -> Entry {
+    let encoded: Vec<Vec<u8>> = commands
+        .into_iter()
+        .enumerate()
+        .map(|(number, command)| {
+            let request_id = RequestId::from_u128(u128::from(index) * 1000 + number as u128);
+            encode(&Proposal { request_id, now_ms: 1, command })
+        })
+        .collect();
+    let count = u32::try_from(encoded.len()).unwrap();
+    let packed = pack_proposals(count, encoded.iter().map(Vec::as_slice), 0);
+    entry(index, Payload::Proposals(packed.into()))
+}
+
+fn init() -> Command {
+    Command::InitCluster { cluster_id: ClusterId::from_u128(1), name: "test".to_owned(), verifiers: vec![] }
+}
+
+fn put(key: &str, value: &str) -> Command {
+    Command::Kv(KvRequest::Put { key: key.to_owned(), value: value.as_bytes().to_vec() })
+}
+
+fn value(state: &State, key: &str) -> Option<Vec<u8>> {
+    state.kv_get(key).map(|entry| entry.value.clone())
+}
+
+fn filled(folder: &Path) -> Machine {
+    let mut machine = Machine::restore(folder).unwrap();
+    let voters = [NodeId::from(1)].into();
+    let members = Members { voters: vec![voters], nodes: [NodeId::from(1), NodeId::from(2)].into() };
+    let log =
+        [entry(0, Payload::Members(members)), proposals(1, vec![init(), put("a", "1")]), entry(2, Payload::Blank)];
+    let outcomes = machine.apply(log.into_iter()).unwrap();
+    assert_eq!(outcomes.iter().map(Vec::len).collect::<Vec<_>>(), [0, 2, 0]);
+    assert!(outcomes[1].iter().all(Result::is_ok));
+    machine
+}
+
+#[test]
+fn a_restart_goes_on_from_the_newest_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut machine = filled(folder.path());
+    for index in 3..6 {
+        machine.apply([proposals(index, vec![put("a", &index.to_string())])].into_iter()).unwrap();
+        machine.image().save().unwrap();
+    }
+    machine.apply([proposals(6, vec![put("a", "lost with the memory")])].into_iter()).unwrap();
+    fs::write(folder.path().join("00000000000000000009-00000000000000000001.snap.tmp"), "half written").unwrap();
+    drop(machine);
+
+    let restored = Machine::restore(folder.path()).unwrap();
+    assert_eq!(restored.meta().applied.map(|position| position.index), Some(5));
+    assert_eq!(restored.meta().members.nodes.len(), 2);
+    assert_eq!(value(&restored.view().state(), "a"), Some(b"5".to_vec()));
+    assert_eq!(*restored.view().changed().borrow(), 6);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "two are kept, and nothing unfinished");
+}
+
+#[test]
+fn a_damaged_snapshot_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path()).image().save().unwrap();
+    let path = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let error = Machine::restore(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("00000000000000000002-00000000000000000001.snap: the snapshot is damaged"), "{error}");
+}
+
+#[test]
+fn an_entry_of_a_newer_format_is_not_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut machine = Machine::restore(folder.path()).unwrap();
+    let newer = entry(0, Payload::Proposals(vec![9, 0xdd, 0, 0, 0, 0].into()));
+    let error = machine.apply([newer].into_iter()).unwrap_err().to_string();
+    assert!(error.starts_with("log entry 0 cannot be applied: its format is 9"), "{error}");
+    assert_eq!(machine.meta().applied, None);
+}
+
+#[test]
+fn readers_see_whole_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut machine = filled(folder.path());
+    let view = machine.view();
+    let before = view.state();
+    machine.apply([proposals(3, vec![put("a", "2"), put("b", "2")])].into_iter()).unwrap();
+    assert_eq!((value(&before, "a"), value(&before, "b")), (Some(b"1".to_vec()), None));
+    let after = view.state();
+    assert_eq!((value(&after, "a"), value(&after, "b")), (Some(b"2".to_vec()), Some(b"2".to_vec())));
+}

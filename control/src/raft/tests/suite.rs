@@ -1,0 +1,25 @@
+//! openraft's own suite on our store. It checks logic; crashes are checked beside log and machine.
+
+use crate::log::Log;
+use crate::machine::Machine;
+use crate::raft::log_store::LogStore;
+use crate::raft::machine_store::MachineStore;
+use crate::raft::types::{StorageError, Types};
+use openraft::testing::{StoreBuilder, Suite};
+use tempfile::TempDir;
+
+struct Builder;
+
+impl StoreBuilder<Types, LogStore, MachineStore, TempDir> for Builder {
+    async fn build(&self) -> Result<(TempDir, LogStore, MachineStore), StorageError> {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Machine::restore(&folder.path().join("snapshots")).unwrap();
+        let log = Log::open(&folder.path().join("log.redb")).unwrap();
+        Ok((folder, LogStore(log), MachineStore(machine)))
+    }
+}
+
+#[test]
+fn openraft_suite() {
+    Suite::test_all(Builder).unwrap();
+}
