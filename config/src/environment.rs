@@ -23,6 +23,7 @@ const RESERVED: &[&str] = &[
     "TASK",
     "TOKEN",
     "TOKEN_FILE",
+    "VERSION",
 ];
 const RESERVED_PREFIXES: &[&str] = &["LOG", "TEST_", "BENCH_"];
 
