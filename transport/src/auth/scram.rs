@@ -137,6 +137,17 @@ mod tests {
         assert_eq!(hex(&mac(&*keys.server, auth)), "eabae24d1062db75a9451ff0b6ea7e98c8546549ff741e672d3251b2397de46e");
     }
 
+    /// Part of the protocol: a change here needs a new protocol version.
+    #[test]
+    fn golden_transcript() {
+        let transcript = Transcript { hello: b"H", challenge: b"CC", exporter: b"" };
+        let framed = b"\0\0\0\x01H\0\0\0\x02CC\0\0\0\0";
+        let dialler = [b"\0\0\0\x0clongshore-v1\0\0\0\x0edialler proves", &framed[..]].concat();
+        assert_eq!(transcript.of(Signed::ByDialler), dialler);
+        let acceptor = [b"\0\0\0\x0clongshore-v1\0\0\0\x0facceptor proves", &framed[..]].concat();
+        assert_eq!(transcript.of(Signed::ByAcceptor), acceptor);
+    }
+
     #[test]
     fn proofs_hold_for_their_own_transcript_only() {
         let keys = Keys::derive(b"a secret of enough bytes", b"salt", 4096);

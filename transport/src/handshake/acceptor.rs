@@ -171,8 +171,12 @@ fn wrong_proof(hello: &Hello) -> HandshakeError {
     HandshakeError::Refused { code: RejectCode::Credential, message }
 }
 
-/// One line for every dialler that was not let in.
+/// One line for every dialler that was not let in. Who says nothing at all is a balancer's health check or a port scan.
 fn log(info: &LinkInfo, hello: Option<&Hello>, error: &HandshakeError) {
+    if matches!(error, HandshakeError::Closed { .. }) && hello.is_none() {
+        tracing::debug!(remote = info.remote.map(tracing::field::display), "connected and left without a hello");
+        return;
+    }
     tracing::warn!(
         remote = info.remote.map(tracing::field::display),
         carrier = %info.carrier,

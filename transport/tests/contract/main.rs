@@ -13,7 +13,7 @@ macro_rules! on_every_carrier {
     (@ $module:ident $carrier:ident, $($test:ident)+) => {
         mod $module {
             $(
-                #[tokio::test]
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $test() {
                     crate::harness::soon(super::$test(longshore_transport::Carrier::$carrier)).await;
                 }
@@ -26,6 +26,7 @@ mod attacks;
 mod handshake;
 mod harness;
 mod middle;
+mod session;
 mod stream;
 mod trust;
 mod websocket;

@@ -5,6 +5,7 @@ use longshore_transport::{Carrier, Io};
 use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinSet;
 
 on_every_carrier!(
     bulk_arrives_whole_both_ways,
@@ -29,22 +30,25 @@ async fn bulk_arrives_whole_both_ways(carrier: Carrier) {
     assert!(one == sent && other == sent);
 }
 
-/// Writes the pattern in pieces of odd sizes while reading as much.
+/// Writes the pattern in pieces of odd sizes while another task reads as much: each must keep its own waker.
 async fn exchange(io: Box<dyn Io>) -> Vec<u8> {
     let (mut reader, mut writer) = tokio::io::split(io);
-    let write = async {
-        let mut rest = pattern(BULK);
-        let mut size = 1;
+    let mut writing = JoinSet::new();
+    writing.spawn(async move {
+        let bytes = pattern(BULK);
+        let (mut rest, mut size) = (&bytes[..], 1);
         while !rest.is_empty() {
-            let tail = rest.split_off(size.min(rest.len()));
-            writer.write_all(&rest).await.unwrap();
+            let (piece, tail) = rest.split_at(size.min(rest.len()));
+            writer.write_all(piece).await.unwrap();
             rest = tail;
             size = size * 7 % 300_007 + 1;
         }
         writer.flush().await.unwrap();
-    };
+        writer
+    });
     let mut got = vec![0; BULK];
-    tokio::join!(write, async { reader.read_exact(&mut got).await.unwrap() });
+    reader.read_exact(&mut got).await.unwrap();
+    writing.join_all().await;
     got
 }
 
