@@ -28,8 +28,9 @@ mod status;
 mod types;
 
 pub(crate) use group::Group;
-pub(crate) use start::{Bootstrapping, GroupError, GroupOptions};
-pub(crate) use status::{GroupStatus, Leadership};
+pub use start::GroupError;
+pub(crate) use start::{Bootstrapping, GroupOptions};
+pub(crate) use status::GroupStatus;
 
 #[cfg(test)]
 mod tests;

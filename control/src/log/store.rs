@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -21,20 +21,25 @@ const CACHE: usize = 16 * 1024 * 1024;
 /// Jobs that may wait for the writer; then callers wait. openraft keeps few under way, so this is never the limit.
 const QUEUE: usize = 1024;
 
-/// The Raft log and vote. Cheap to clone; the file is closed when the last clone is dropped.
+/// The Raft log and vote. Cheap to clone; the file is closed by [`Log::close`], or when the last clone is dropped.
 #[derive(Clone)]
 pub(crate) struct Log(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    queue: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    writer: Mutex<Option<Writer>>,
+}
+
+struct Writer {
+    queue: mpsc::Sender<Job>,
+    thread: JoinHandle<()>,
 }
 
 /// What handle and writer thread share.
 pub(super) struct Shared {
     path: PathBuf,
-    pub(super) database: Database,
+    /// `None` once closed.
+    database: RwLock<Option<Database>>,
     index: Mutex<Index>,
     pub(super) fault: OnceLock<LogError>,
     failed: CancellationToken,
@@ -43,6 +48,12 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works with the open file.
+    pub(super) fn with_database<T>(&self, work: impl FnOnce(&Database) -> Result<T, LogError>) -> Result<T, LogError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        database.as_ref().map_or(Err(LogError::Closed), work)
     }
 
     pub(super) fn io(&self, doing: &'static str, cause: &dyn fmt::Display) -> LogError {
@@ -72,19 +83,20 @@ impl Log {
     pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
         let io = |doing, cause: &dyn fmt::Display| LogError::Io { path: path.into(), doing, cause: cause.to_string() };
         let database = Database::builder().set_cache_size(CACHE).create(path).map_err(|error| io("opening", &error))?;
+        make_tables(&database).map_err(|error| io("opening", &error))?;
         let shared = Shared {
             path: path.to_owned(),
-            database,
+            database: RwLock::new(Some(database)),
             index: Mutex::default(),
             fault: OnceLock::new(),
             failed: CancellationToken::new(),
         };
-        make_tables(&shared.database).map_err(|error| io("opening", &error))?;
         if let Some(folder) = path.parent() {
             // Without this a power cut could take the new file's name away.
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| io("opening", &error))?;
         }
-        *shared.index() = load(&shared)?;
+        let index = shared.with_database(|database| load(&shared, database))?;
+        *shared.index() = index;
         let shared = Arc::new(shared);
         let (queue, jobs) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
@@ -94,7 +106,13 @@ impl Log {
                 move || writer::run(&shared, jobs)
             })
             .map_err(|error| io("opening", &error))?;
-        Ok(Self(Arc::new(Inner { shared, queue: Some(queue), thread: Some(thread) })))
+        Ok(Self(Arc::new(Inner { shared, writer: Mutex::new(Some(Writer { queue, thread })) })))
+    }
+
+    /// Closes the file, whoever still holds a clone: what is queued is written, everything after that fails as closed.
+    /// Waits for that: not for a runtime's thread.
+    pub(crate) fn close(&self) {
+        self.0.close();
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
@@ -206,16 +224,7 @@ impl Log {
     }
 
     fn read_file(&self, from: u64, to: u64, budget: usize) -> Result<Vec<Entry>, LogError> {
-        let shared = &self.0.shared;
-        let io = |error: redb::Error| shared.io("reading", &error);
-        let transaction = shared.database.begin_read().map_err(|error| io(error.into()))?;
-        let table = transaction.open_table(LOG).map_err(|error| io(error.into()))?;
-        let range = table.range(from..to).map_err(|error| io(error.into()))?;
-        let entries = range.map(|item| {
-            let (key, record) = item.map_err(|error| io(error.into()))?;
-            shared.open(format_args!("log entry {}", key.value()), record.value())
-        });
-        limit(entries, budget)
+        self.0.shared.with_database(|database| read_entries(&self.0.shared, database, from, to, budget))
     }
 
     async fn write(&self, work: Work) -> Result<(), LogError> {
@@ -229,7 +238,7 @@ impl Log {
         if let Some(fault) = self.fault() {
             return Err(fault);
         }
-        let queue = self.0.queue.as_ref().expect("the queue is taken only in drop");
+        let queue = self.0.writer().as_ref().map(|writer| writer.queue.clone()).ok_or(LogError::Closed)?;
         queue.send(job).await.map_err(|_| LogError::Closed)
     }
 }
@@ -240,16 +249,44 @@ impl fmt::Debug for Log {
     }
 }
 
+impl Inner {
+    fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        let Some(Writer { queue, thread }) = self.writer().take() else { return };
+        drop(queue);
+        if thread.join().is_err() {
+            tracing::error!("the thread that writes the Raft log panicked");
+        }
+        *self.shared.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 impl Drop for Inner {
     /// Waits for the writer, at most the one commit that is under way, so that the file is closed afterwards.
     fn drop(&mut self) {
-        drop(self.queue.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that writes the Raft log panicked");
-        }
+        self.close();
     }
+}
+
+fn read_entries(
+    shared: &Shared,
+    database: &Database,
+    from: u64,
+    to: u64,
+    budget: usize,
+) -> Result<Vec<Entry>, LogError> {
+    let io = |error: redb::Error| shared.io("reading", &error);
+    let transaction = database.begin_read().map_err(|error| io(error.into()))?;
+    let table = transaction.open_table(LOG).map_err(|error| io(error.into()))?;
+    let range = table.range(from..to).map_err(|error| io(error.into()))?;
+    let entries = range.map(|item| {
+        let (key, record) = item.map_err(|error| io(error.into()))?;
+        shared.open(format_args!("log entry {}", key.value()), record.value())
+    });
+    limit(entries, budget)
 }
 
 /// Takes entries while they fit into `budget` bytes, the first one always.
@@ -276,9 +313,9 @@ fn make_tables(database: &Database) -> Result<(), redb::Error> {
 }
 
 /// Reads the whole file: every record is opened, every number must follow on the one before.
-fn load(shared: &Shared) -> Result<Index, LogError> {
+fn load(shared: &Shared, database: &Database) -> Result<Index, LogError> {
     let io = |error: redb::Error| shared.io("reading", &error);
-    let transaction = shared.database.begin_read().map_err(|error| io(error.into()))?;
+    let transaction = database.begin_read().map_err(|error| io(error.into()))?;
     let meta = transaction.open_table(META).map_err(|error| io(error.into()))?;
     let purged: Option<Position> = stored(shared, &meta, "purged")?;
     let mut index = Index::default();

@@ -2,7 +2,7 @@
 
 use super::store::{LOG, META, Shared};
 use super::{Ballot, Entry, LogError, Position, seal_record};
-use redb::{Durability, ReadableTable as _};
+use redb::{Database, Durability, ReadableTable as _};
 use tokio::sync::mpsc;
 
 /// Most bytes in one transaction: redb slows down beyond, and everybody in it waits for all of it.
@@ -71,7 +71,8 @@ fn size(job: &Job) -> usize {
 
 fn commit(shared: &Shared, batch: &[Job]) -> Result<(), LogError> {
     let committed = shared.index().committed;
-    let synced = write(shared, batch, committed).map_err(|error| shared.io("writing", &error))?;
+    let synced = shared
+        .with_database(|database| write(database, batch, committed).map_err(|error| shared.io("writing", &error)))?;
     if let Some(next) = synced {
         shared.index().synced(next);
     }
@@ -79,8 +80,8 @@ fn commit(shared: &Shared, batch: &[Job]) -> Result<(), LogError> {
 }
 
 /// Writes the batch in its order. Returns one more than the last entry that it wrote.
-fn write(shared: &Shared, batch: &[Job], committed: Option<Position>) -> Result<Option<u64>, redb::Error> {
-    let mut transaction = shared.database.begin_write()?;
+fn write(database: &Database, batch: &[Job], committed: Option<Position>) -> Result<Option<u64>, redb::Error> {
+    let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     let mut synced = None;
     {

@@ -183,6 +183,9 @@ impl Group {
             if let Err(error) = self.engine().0.raft.shutdown().await {
                 tracing::warn!(%error, "the Raft engine did not end well");
             }
+            let log = self.engine().0.log.clone();
+            // Handles of the group may live on; the file must not stay open with them.
+            let _ = tokio::task::spawn_blocking(move || log.close()).await;
         };
         if timeout(deadline, stop).await.is_err() {
             tracing::warn!("the Raft engine did not end in time");

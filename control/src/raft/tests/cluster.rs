@@ -1,1 +1,372 @@
-//! A group of three over real sessions.
+//! A group of three over real sessions on loopback.
+
+use crate::peers::{Answer, Peers, PeersOptions, Serve};
+use crate::raft::{Bootstrapping, Group, GroupError, GroupOptions};
+use longshore_discovery::{Discovery, ResolverOptions};
+use longshore_state::{Command, ControlNode, Reply};
+use longshore_transport::{
+    ClientTls, ClientTlsOptions, DialOptions, Identity, Keyring, ListenOptions, Listener, MAX_PENDING, Peer, Secret,
+    Session, SessionOptions, Stream, make_verifier, verify,
+};
+use longshore_wire::credential::{MIN_ITERATIONS, Verifier};
+use longshore_wire::kv::{KvReply, KvRequest};
+use longshore_wire::peer::{Join, OpenPeer, PeerRequest};
+use longshore_wire::{ClusterUri, Code, Failure, NodeId, RequestId, Role, Transport};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Nothing here may take longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+const SECRET: &[u8] = b"a secret of the control nodes";
+
+fn verifier() -> Verifier {
+    static MADE: OnceLock<Verifier> = OnceLock::new();
+    let secret = || Secret::from_bytes(SECRET).unwrap();
+    MADE.get_or_init(|| make_verifier(&secret(), "control", Role::Control, MIN_ITERATIONS)).clone()
+}
+
+/// One control node, reduced to its part in the group.
+struct Node {
+    id: NodeId,
+    address: SocketAddr,
+    peers: Peers,
+    group: Group,
+    accepting: JoinSet<()>,
+}
+
+/// Takes nodes in, as the leader's loop does.
+struct TakeIn {
+    peers: Peers,
+    group: Group,
+}
+
+impl Serve for TakeIn {
+    fn request(&self, _from: Peer, request: PeerRequest) -> Answer<Result<Vec<u8>, Failure>> {
+        let (peers, group) = (self.peers.clone(), self.group.clone());
+        Box::pin(async move {
+            let PeerRequest::Join(join) = &request else { return Err(Failure::new(Code::Unsupported, "a join only")) };
+            let leadership = *group.leadership().borrow();
+            match leadership.leader {
+                Some(_) if leadership.is_leader => {
+                    let node = join.node;
+                    group.propose_one(Command::RegisterControl(control(join.clone()))).await?;
+                    group.add_learner(node).await?;
+                    Ok(Vec::new())
+                }
+                Some(leader) => peers.request(leader, &request, PATIENCE).await.map(|reply| reply.to_vec()),
+                None => Err(Failure::new(Code::NoQuorum, "no leader")),
+            }
+        })
+    }
+
+    fn open(&self, _from: Peer, _head: OpenPeer, stream: Stream) -> Answer<()> {
+        Box::pin(async move { stream.reset(Failure::new(Code::Unsupported, "no streams")) })
+    }
+}
+
+fn control(join: Join) -> ControlNode {
+    ControlNode { node: join.node, name: join.name, boot: join.boot, addresses: join.addresses, release: join.release }
+}
+
+fn uri(address: SocketAddr) -> ClusterUri {
+    format!("longshore://{address};transport=tcp").parse().unwrap()
+}
+
+async fn accept(listener: Listener, me: Identity, peers: Peers) {
+    let mut links = JoinSet::new();
+    loop {
+        let Ok(pending) = listener.accept().await else { return };
+        let (me, peers) = (me.clone(), peers.clone());
+        links.spawn(async move {
+            let Ok(link) = pending.upgrade().await else { return };
+            let find = |credential: &str| (credential == "control").then(verifier);
+            let Ok(proven) = verify(link, &me, &find).await else { return };
+            let (session, inbound) = Session::start(proven, SessionOptions::default());
+            peers.adopt(session, inbound);
+        });
+    }
+}
+
+impl Node {
+    async fn start(
+        folder: &Path,
+        id: u64,
+        bind: SocketAddr,
+        uris: Vec<ClusterUri>,
+        bootstrap: Option<Bootstrapping>,
+    ) -> Result<Self, GroupError> {
+        let id = NodeId::from(id);
+        let me = Identity::new(id, Role::Control, "test", "0");
+        let listen =
+            ListenOptions { transport: Transport::Tcp, bind, path: String::new(), tls: None, max_pending: MAX_PENDING };
+        let listener = Listener::bind(listen).await.unwrap();
+        let address = listener.local_addr();
+        let peers = Peers::start(PeersOptions {
+            me: me.clone(),
+            join: Join {
+                node: id,
+                name: format!("control-{id}"),
+                boot: RequestId::from_u128(id.as_u128()),
+                addresses: vec![uri(address)],
+                release: "0".to_owned(),
+            },
+            keyring: Keyring::new(Secret::from_bytes(SECRET).unwrap(), "control".to_owned()),
+            discovery: Discovery::new(ResolverOptions::default()).unwrap(),
+            uris,
+            dial: DialOptions::new(ClientTls::new(ClientTlsOptions::default()).unwrap()),
+            session: SessionOptions::default(),
+        });
+        let mut accepting = JoinSet::new();
+        accepting.spawn(accept(listener, me, peers.clone()));
+        let group = Group::start(GroupOptions {
+            folder: folder.to_owned(),
+            node: id,
+            cluster: "test".to_owned(),
+            bootstrap,
+            heartbeat: Duration::from_millis(100),
+            election: (Duration::from_millis(400), Duration::from_millis(800)),
+            peers: peers.clone(),
+        })
+        .await?;
+        peers.serve(Arc::new(TakeIn { peers: peers.clone(), group: group.clone() }));
+        Ok(Self { id, address, peers, group, accepting })
+    }
+
+    async fn register(&self) {
+        let record = ControlNode {
+            node: self.id,
+            name: format!("control-{}", self.id),
+            boot: RequestId::from_u128(self.id.as_u128()),
+            addresses: vec![uri(self.address)],
+            release: "0".to_owned(),
+        };
+        self.group.propose_one(Command::RegisterControl(record)).await.unwrap();
+    }
+
+    /// Cuts all its sessions and stops it.
+    async fn stop(mut self) {
+        self.accepting.shutdown().await;
+        self.peers.stop(PATIENCE).await;
+        self.group.stop(PATIENCE).await;
+    }
+
+    async fn until(&self, what: &str, reached: impl Fn(&Group) -> bool) {
+        let wait = async {
+            while !reached(&self.group) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert!(timeout(PATIENCE, wait).await.is_ok(), "{what}: {:?}", self.group.status());
+    }
+
+    async fn put(&self, key: &str, value: &str) -> Result<u64, Failure> {
+        match self.group.propose_one(Command::Kv(put(key, value))).await? {
+            Reply::Kv(KvReply::Written { revision, .. }) => Ok(revision),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn get(&self, key: &str) -> Option<String> {
+        self.group.read_index().await.unwrap();
+        self.group.state().kv_get(key).map(|entry| String::from_utf8(entry.value).unwrap())
+    }
+}
+
+fn put(key: &str, value: &str) -> KvRequest {
+    KvRequest::Put { key: key.to_owned(), value: value.as_bytes().to_vec() }
+}
+
+fn bootstrap() -> Option<Bootstrapping> {
+    Some(Bootstrapping { verifiers: vec![verifier()] })
+}
+
+fn anywhere() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// Three voters; nodes 2 and 3 know only the address of node 1.
+async fn three() -> (Vec<TempDir>, Vec<Node>) {
+    let folders: Vec<TempDir> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let first = Node::start(folders[0].path(), 1, anywhere(), vec![], bootstrap()).await.unwrap();
+    first.register().await;
+    let known = vec![uri(first.address)];
+    let mut nodes = vec![first];
+    for id in 2..=3 {
+        let folder = folders[usize::try_from(id).unwrap() - 1].path();
+        nodes.push(Node::start(folder, id, anywhere(), known.clone(), None).await.unwrap());
+    }
+    let all: BTreeSet<NodeId> = nodes.iter().map(|node| node.id).collect();
+    nodes[0].until("both are taken in", |group| group.status().learners.len() == 2).await;
+    nodes[0].group.set_voters(all.clone()).await.unwrap();
+    for node in &nodes {
+        node.until("all vote", |group| group.status().voters == all && group.status().leader.is_some()).await;
+    }
+    (folders, nodes)
+}
+
+fn leader_of(nodes: &[Node]) -> usize {
+    let leads = |node: &Node| node.group.leadership().borrow().is_leader;
+    nodes.iter().position(leads).expect("one of them leads")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_and_reads_from_any_node() {
+    let (_folders, nodes) = three().await;
+    for (number, node) in nodes.iter().enumerate() {
+        node.put("key", &number.to_string()).await.unwrap();
+        for reader in &nodes {
+            assert_eq!(reader.get("key").await, Some(number.to_string()), "read at {}", reader.id);
+        }
+    }
+    let follower = &nodes[(leader_of(&nodes) + 1) % 3];
+    let id = RequestId::from_u128(77);
+    let first = follower.group.propose_as(id, Command::Kv(put("once", "a"))).await;
+    let repeat = nodes[leader_of(&nodes)].group.propose_as(id, Command::Kv(put("once", "b"))).await;
+    assert_eq!(first, repeat, "a repeat gets the first outcome, wherever it is asked");
+    assert_eq!(follower.get("once").await, Some("a".to_owned()));
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_proposals_share_entries() {
+    const WRITES: usize = 2000;
+    let (_folders, nodes) = three().await;
+    let follower = &nodes[(leader_of(&nodes) + 1) % 3];
+    let before = follower.group.status().last.unwrap();
+    let mut writes = JoinSet::new();
+    for number in 0..WRITES {
+        let group = follower.group.clone();
+        writes.spawn(async move { group.propose_one(Command::Kv(put(&format!("k{number}"), "v"))).await });
+    }
+    while let Some(written) = writes.join_next().await {
+        written.unwrap().unwrap();
+    }
+    follower.group.read_index().await.unwrap();
+    assert_eq!(follower.group.state().kv_list("k", None, 1000).0.len(), 1000);
+    let entries = follower.group.status().last.unwrap() - before;
+    assert!(entries < WRITES as u64 / 10, "{entries} entries for {WRITES} writes");
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_dies_and_comes_back() {
+    let (folders, mut nodes) = three().await;
+    nodes[1].put("before", "1").await.unwrap();
+    let dead = nodes.remove(leader_of(&nodes));
+    let (id, address) = (dead.id, dead.address);
+    dead.stop().await;
+    assert!(nodes[0].put("during", "2").await.is_ok(), "the other two go on by themselves");
+    assert_eq!(nodes[1].get("before").await, Some("1".to_owned()));
+
+    let number = usize::try_from(id.as_u128()).unwrap() - 1;
+    let low = u64::try_from(id.as_u128()).unwrap();
+    // The founder's unit file still says bootstrap: that must harm nothing.
+    let back = Node::start(folders[number].path(), low, address, vec![], bootstrap()).await.unwrap();
+    back.until("it catches up", |group| group.state().kv_get("during").is_some()).await;
+    assert_eq!(back.get("during").await, Some("2".to_owned()));
+    back.put("after", "3").await.unwrap();
+    for node in nodes {
+        assert_eq!(node.get("after").await, Some("3".to_owned()));
+        node.stop().await;
+    }
+    back.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_stop_and_come_back_with_everything() {
+    let (folders, nodes) = three().await;
+    nodes[2].put("kept", "1").await.unwrap();
+    let places: Vec<SocketAddr> = nodes.iter().map(|node| node.address).collect();
+    for node in nodes {
+        node.stop().await;
+    }
+    let mut again = Vec::new();
+    for (number, place) in places.iter().enumerate() {
+        let id = number as u64 + 1;
+        again.push(Node::start(folders[number].path(), id, *place, vec![], None).await.unwrap());
+    }
+    for node in &again {
+        assert_eq!(node.get("kept").await, Some("1".to_owned()));
+    }
+    for node in again {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_nothing_is_promised() {
+    let (_folders, mut nodes) = three().await;
+    let last = nodes.remove((leader_of(&nodes) + 1) % 3);
+    for node in nodes {
+        node.stop().await;
+    }
+    last.until("the leader is missed", |group| group.leadership().borrow().leader.is_none()).await;
+    let refused = last.put("key", "value").await.unwrap_err();
+    assert_eq!((refused.code, refused.outcome), (Code::NoQuorum, longshore_wire::Outcome::NotDone), "{refused}");
+    last.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_brings_a_late_node_up_to_date() {
+    let (folders, mut nodes) = three().await;
+    let late = nodes.remove((leader_of(&nodes) + 1) % 3);
+    let (id, address) = (late.id, late.address);
+    late.stop().await;
+    let leader = &nodes[leader_of(&nodes)];
+    leader.put("key", "value").await.unwrap();
+    leader.put("other", &"x".repeat(600_000)).await.unwrap();
+    for node in &nodes {
+        let raft = &node.group.engine().0.raft;
+        let applied = node.group.status().applied.unwrap();
+        raft.trigger().snapshot().await.unwrap();
+        node.until("a snapshot is taken", |group| group.status().snapshot >= Some(applied)).await;
+        raft.trigger().purge_log(applied).await.unwrap();
+        node.until("the log behind it is purged", |group| group.status().purged >= Some(applied)).await;
+    }
+    let number = usize::try_from(id.as_u128()).unwrap() - 1;
+    let low = u64::try_from(id.as_u128()).unwrap();
+    let back = Node::start(folders[number].path(), low, address, vec![], None).await.unwrap();
+    back.until("it catches up", |group| group.state().kv_get("other").is_some()).await;
+    assert!(back.group.status().snapshot.is_some(), "by a snapshot: the entries are gone");
+    assert_eq!(back.get("key").await, Some("value".to_owned()));
+    back.stop().await;
+
+    // A start from that snapshot and the log behind it.
+    let again = Node::start(folders[number].path(), low, address, vec![], None).await.unwrap();
+    assert_eq!(again.get("key").await, Some("value".to_owned()));
+    again.stop().await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_folder_of_another_cluster_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Node::start(folder.path(), 1, anywhere(), vec![], bootstrap()).await.unwrap();
+    first.put("key", "value").await.unwrap();
+    let peers = first.peers.clone();
+    first.stop().await;
+    let refused = Group::start(GroupOptions {
+        folder: folder.path().to_owned(),
+        node: NodeId::from(1),
+        cluster: "other".to_owned(),
+        bootstrap: bootstrap(),
+        heartbeat: Duration::from_millis(100),
+        election: (Duration::from_millis(400), Duration::from_millis(800)),
+        peers,
+    })
+    .await;
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("holds a node of cluster 'test', not of 'other'"), "{error}");
+}

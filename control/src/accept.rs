@@ -1,0 +1,105 @@
+//! Takes connections in: listener → upgrade → proof → the part of the node that serves the peer's role.
+//!
+//! ```text
+//! control ─▶ Peers        worker ─▶ worker_link        client ─▶ client_link
+//! ```
+//!
+//! A tunnelled worker takes the same way from the proof on. Nothing of a peer is believed before its proof; slow or silent
+//! peers hold up nobody, since each is handled by itself.
+
+use crate::client_link;
+use crate::loops::Loops;
+use crate::peers::Peers;
+use crate::raft::Group;
+use crate::reach::Reach;
+use crate::worker_link::{self, WorkerLinks};
+use longshore_transport::{
+    Identity, Link, Listener, Pending, Proven, Session, SessionOptions, Stream, Verifiers, verify,
+};
+use longshore_wire::credential::Verifier;
+use longshore_wire::{NodeId, Role};
+use std::sync::{Arc, OnceLock};
+use tokio_util::sync::CancellationToken;
+
+/// The credential of the control nodes.
+pub(crate) const CONTROL: &str = "control";
+
+/// What serving a connection needs. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Reception {
+    pub(crate) me: Identity,
+    pub(crate) group: Group,
+    pub(crate) peers: Peers,
+    pub(crate) reach: Reach,
+    pub(crate) workers: Arc<WorkerLinks>,
+    pub(crate) loops: Loops,
+    pub(crate) session: SessionOptions,
+    /// Made of this node's own secret: a node that is still joining has no replicated credentials, but must be able to
+    /// answer the other control nodes.
+    pub(crate) own: Arc<OnceLock<Verifier>>,
+}
+
+impl Verifiers for Reception {
+    fn find(&self, credential: &str) -> Option<Verifier> {
+        let replicated = self.group.state().verifier(credential).cloned();
+        replicated.or_else(|| self.own.get().filter(|own| own.credential == credential).cloned())
+    }
+}
+
+/// Accepts on one address for as long as the node runs.
+pub(crate) async fn run(reception: Reception, listener: Listener, stop: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(pending) => reception.loops.spawn_work(receive(reception.clone(), pending)),
+            Err(error) => {
+                reception.loops.fail("listener", format!("{}: {error}", listener.local_addr()));
+                return;
+            }
+        }
+    }
+}
+
+async fn receive(reception: Reception, pending: Pending) {
+    match pending.upgrade().await {
+        Ok(link) => reception.prove(link, None).await,
+        Err(error) => tracing::debug!(%error, "a connection came to nothing"),
+    }
+}
+
+impl Reception {
+    /// Serves a worker whose connection another control node passes on.
+    pub(crate) async fn tunnelled(&self, worker: NodeId, stream: Stream) {
+        self.prove(Link::tunnel(stream), Some(worker)).await;
+    }
+
+    async fn prove(&self, link: Link, tunnelled: Option<NodeId>) {
+        match verify(link, &self.me, self).await {
+            Ok(proven) if tunnelled.is_none_or(|worker| is_worker(&proven, worker)) => self.serve(proven).await,
+            Ok(proven) => tracing::warn!(
+                node = %proven.peer.node, role = %proven.peer.role,
+                "a tunnel carried somebody else than the worker that it was opened for; cut"
+            ),
+            // The acceptor has logged who was refused, and why.
+            Err(error) => tracing::debug!(%error, "a peer did not prove itself"),
+        }
+    }
+
+    async fn serve(&self, proven: Proven) {
+        let role = proven.peer.role;
+        let (session, inbound) = Session::start(proven, self.session.clone());
+        match role {
+            Role::Control => self.peers.adopt(session, inbound),
+            Role::Worker => worker_link::serve(Arc::clone(&self.workers), session, inbound).await,
+            Role::Client => client_link::serve(self.reach.clone(), session, inbound).await,
+        }
+    }
+}
+
+fn is_worker(proven: &Proven, worker: NodeId) -> bool {
+    proven.peer.role == Role::Worker && proven.peer.node == worker
+}

@@ -1,0 +1,97 @@
+//! The HTTP API: `/v1`, JSON, any control node answers.
+//!
+//! | path | methods |
+//! |---|---|
+//! | `/v1/cluster`, `/v1/cluster/voters` | GET; GET, PUT `{voters}` |
+//! | `/v1/nodes?where=`, `/v1/nodes/N`, `/v1/nodes/N/request` | GET; GET, DELETE; POST `{class, body, timeout_ms}` |
+//! | `/v1/apps`, `/v1/apps/A`, `/v1/apps/A/flows/F` | GET, PUT (a tar); GET, DELETE; POST `{instance, args, on, where}` |
+//! | `/v1/instances`, `/v1/instances/I`, `/v1/instances/I/stop` | GET; GET; POST |
+//! | `/v1/tasks?instance=&node=`, `/v1/tasks/T`, `/v1/tasks/T/logs?follow=&tail=` | GET |
+//! | `/v1/kv?prefix=&after=&limit=`, `/v1/kv/KEY` | GET; GET, PUT, DELETE (raw bodies) |
+//! | `/livez`, `/readyz`, `/metrics` | GET |
+//!
+//! Reads are linearizable unless `?consistency=local` is given; `/v1/cluster` always tells what this node knows. Writes go
+//! to the leader inside, never by a redirect. Every error is `application/problem+json`. This folder owns the shape of the
+//! API and no logic of its own.
+
+mod apps;
+mod base64;
+mod cluster;
+mod health;
+mod instances;
+mod kv;
+mod nodes;
+mod precondition;
+mod problem;
+mod read;
+mod serve;
+mod tasks;
+
+pub use serve::ApiError;
+pub(crate) use serve::ApiListener;
+
+use self::problem::Problem;
+use crate::blobs::{Blobs, Supply};
+use crate::kv::Kv;
+use crate::peers::Peers;
+use crate::proxy::Proxies;
+use crate::raft::Group;
+use crate::reach::Reach;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::response::Response;
+use axum::routing::{get, post};
+use longshore_wire::kv::MAX_VALUE;
+use longshore_wire::{Code, Failure, NodeId};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Largest body of everything but an archive: a KV value, and one byte to notice that it is too much.
+const MAX_BODY: usize = MAX_VALUE + 1;
+
+/// What the handlers use.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) me: NodeId,
+    pub(crate) cluster: String,
+    pub(crate) group: Group,
+    pub(crate) peers: Peers,
+    pub(crate) proxies: Proxies,
+    pub(crate) reach: Reach,
+    pub(crate) kv: Kv,
+    pub(crate) blobs: Blobs,
+    pub(crate) supply: Arc<Supply>,
+    pub(crate) stop: CancellationToken,
+}
+
+type Api = axum::extract::State<Arc<Context>>;
+type Answer = Result<Response, Problem>;
+
+/// All paths.
+pub(crate) fn router(context: Arc<Context>) -> Router {
+    Router::new()
+        .route("/v1/cluster", get(cluster::status))
+        .route("/v1/cluster/voters", get(cluster::voters).put(cluster::set_voters))
+        .route("/v1/nodes", get(nodes::list))
+        .route("/v1/nodes/{node}", get(nodes::show).delete(nodes::remove).patch(nodes::change))
+        .route("/v1/nodes/{node}/request", post(nodes::request))
+        .route("/v1/apps/{app}", get(apps::show).delete(apps::remove))
+        .route("/v1/apps/{app}/flows/{flow}", post(instances::start))
+        .route("/v1/instances", get(instances::list))
+        .route("/v1/instances/{instance}", get(instances::show))
+        .route("/v1/instances/{instance}/{verb}", post(instances::act))
+        .route("/v1/tasks", get(tasks::list))
+        .route("/v1/tasks/{task}", get(tasks::show))
+        .route("/v1/tasks/{task}/logs", get(tasks::logs))
+        .route("/v1/kv", get(kv::list))
+        .route("/v1/kv/{*key}", get(kv::read).put(kv::write).delete(kv::delete))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .route("/v1/apps", get(apps::list).put(apps::deploy))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(|| async { Problem::from(Failure::new(Code::NotFound, "there is no such path in the API")) })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(axum::middleware::map_response(problem::speak_problem))
+        .with_state(context)
+}

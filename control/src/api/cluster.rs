@@ -1,0 +1,82 @@
+//! `/v1/cluster`: the control group as this node knows it. Answers without a majority too.
+
+use super::read::json;
+use super::{Answer, Api, Context};
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use longshore_state::{Command, Node};
+use longshore_wire::NodeId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+pub(super) async fn status(api: Api) -> Answer {
+    Ok(axum::Json(api.status()).into_response())
+}
+
+pub(super) async fn voters(api: Api) -> Answer {
+    let status = api.group.status();
+    let wanted = api.group.state().cluster().map(|cluster| cluster.voters_wanted);
+    Ok(axum::Json(json!({"voters": wanted, "now": status.voters})).into_response())
+}
+
+/// Body of a change of the number of voters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Voters {
+    voters: u32,
+}
+
+pub(super) async fn set_voters(api: Api, body: Bytes) -> Answer {
+    let Voters { voters: wanted } = json(&body)?;
+    api.group.propose_one(Command::SetVoters { wanted }).await?;
+    voters(api).await
+}
+
+impl Context {
+    fn status(&self) -> Value {
+        let (state, status) = (self.group.state(), self.group.status());
+        let leadership = *self.group.leadership().borrow();
+        let name = |id: NodeId| state.node(id).map(|node| node.name.clone());
+        let known = state.controls().map(|node| member(node, &status.voters, &status.learners));
+        let strangers = status.voters.union(&status.learners).filter(|id| state.node(**id).is_none()).map(|id| {
+            json!({
+                "id": id, "name": null, "short_id": null, "generation": null,
+                "role": if status.voters.contains(id) { "voter" } else { "learner" },
+                "alive": *id == self.me || self.peers.session(*id).is_some(), "address": null, "addresses": [],
+            })
+        });
+        json!({
+            "cluster": state.cluster().map_or(&self.cluster, |cluster| &cluster.name),
+            "cluster_id": state.cluster().map(|cluster| cluster.id),
+            "node": self.me,
+            "leader": leadership.leader,
+            "leader_name": leadership.leader.and_then(name),
+            "term": status.term,
+            "committed": status.committed,
+            "applied": status.applied,
+            "quorum": leadership.leader.is_some(),
+            "voters_wanted": state.cluster().map(|cluster| cluster.voters_wanted),
+            "members": known.chain(strangers).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn member(node: &Node, voters: &BTreeSet<NodeId>, learners: &BTreeSet<NodeId>) -> Value {
+    let role = match (voters.contains(&node.id), learners.contains(&node.id)) {
+        (true, _) => Some("voter"),
+        (false, true) => Some("learner"),
+        (false, false) => None,
+    };
+    json!({
+        "id": node.id,
+        "name": node.name,
+        "short_id": node.short_id,
+        "generation": node.generation,
+        "role": role,
+        "alive": node.alive,
+        "address": node.addresses.first(),
+        "addresses": node.addresses,
+        "version": node.release,
+    })
+}

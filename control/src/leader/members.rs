@@ -1,0 +1,187 @@
+//! Keeps the membership of the Raft group: takes registered control nodes in, gives and takes votes, removes the removed.
+//!
+//! One change at a time; what comes next is seen at the next look.
+
+use super::presence::Standing;
+use super::{Lead, Leading};
+use crate::raft::GroupStatus;
+use longshore_state::State;
+use longshore_wire::{Failure, NodeId};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// A learner that lacks more entries than this would hold up commits as a voter.
+const LAG: u64 = 1024;
+
+/// One change of the membership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Change {
+    AddLearner(NodeId),
+    SetVoters(BTreeSet<NodeId>),
+    Remove(NodeId),
+}
+
+pub(super) async fn run(mut lead: Lead, stop: CancellationToken) {
+    while lead.next(&stop).await {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = step(&mut lead) => (),
+        }
+    }
+}
+
+async fn step(lead: &mut Lead) {
+    if !lead.leads().await {
+        return;
+    }
+    let Leading { me, group, timers, presence, .. } = &lead.leading;
+    let now = Instant::now();
+    let standing = |node: NodeId| match node == *me {
+        true => Standing::Here(Duration::MAX),
+        false => presence.standing(node, now),
+    };
+    let Some(change) = next_change(&group.state(), &group.status(), standing, timers.voter_grace) else { return };
+    tracing::info!(?change, "the control group's membership changes");
+    if let Err(failure) = make(lead, change).await {
+        tracing::warn!(%failure, "the control group's membership did not change; to be tried again");
+    }
+}
+
+async fn make(lead: &Lead, change: Change) -> Result<(), Failure> {
+    let group = &lead.leading.group;
+    match change {
+        Change::AddLearner(node) => group.add_learner(node).await,
+        Change::SetVoters(voters) => group.set_voters(voters).await,
+        Change::Remove(node) => group.remove_member(node).await,
+    }
+}
+
+/// The change that is most needed, if any. This node itself is never removed and keeps its vote: it leads.
+fn next_change(
+    state: &State,
+    status: &GroupStatus,
+    standing: impl Fn(NodeId) -> Standing,
+    grace: Duration,
+) -> Option<Change> {
+    let registered: BTreeSet<NodeId> = state.controls().map(|node| node.id).collect();
+    let members: BTreeSet<NodeId> = status.voters.union(&status.learners).copied().collect();
+    let here = |node: &NodeId| matches!(standing(*node), Standing::Here(_));
+    if let Some(joiner) = registered.difference(&members).find(|node| here(node)) {
+        return Some(Change::AddLearner(*joiner));
+    }
+    if let Some(removed) = members.difference(&registered).find(|node| **node != status.node) {
+        return Some(Change::Remove(*removed));
+    }
+    let wanted = state.cluster().map_or(1, |cluster| cluster.voters_wanted as usize);
+    let caught_up = |node: &NodeId| matches!(status.lag.get(node), Some(Some(lag)) if *lag <= LAG);
+    let healthy = status.learners.iter().find(|node| here(node) && caught_up(node));
+    let dead = status.voters.iter().find(|node| **node != status.node && standing(**node).away_for(grace));
+    let mut voters = status.voters.clone();
+    if voters.len() > wanted {
+        let spare = dead.or_else(|| status.voters.iter().rev().find(|node| **node != status.node))?;
+        voters.remove(spare);
+    } else {
+        let learner = healthy?;
+        match dead {
+            _ if voters.len() < wanted => (),
+            Some(dead) => drop(voters.remove(dead)),
+            None => return None,
+        }
+        voters.insert(*learner);
+    }
+    Some(Change::SetVoters(voters))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_state::{Command, ControlNode, Proposal};
+    use longshore_wire::{ClusterId, RequestId};
+
+    const GRACE: Duration = Duration::from_secs(10);
+
+    fn id(number: u128) -> NodeId {
+        NodeId::from_u128(number)
+    }
+
+    fn cluster(controls: u128) -> State {
+        let register = |number| {
+            Command::RegisterControl(ControlNode {
+                node: id(number),
+                name: format!("c{number}"),
+                boot: RequestId::from_u128(number),
+                addresses: vec![],
+                release: String::new(),
+            })
+        };
+        let init =
+            Command::InitCluster { cluster_id: ClusterId::default(), name: "test".to_owned(), verifiers: vec![] };
+        let commands = std::iter::once(init).chain((1..=controls).map(register));
+        let proposals: Vec<_> = (1..)
+            .zip(commands)
+            .map(|(number, command)| Proposal { request_id: RequestId::from_u128(number), now_ms: 0, command })
+            .collect();
+        let mut state = State::default();
+        assert!(state.apply(1, &proposals).iter().all(Result::is_ok));
+        state
+    }
+
+    fn status(voters: &[u128], learners: &[u128]) -> GroupStatus {
+        let ids = |numbers: &[u128]| numbers.iter().map(|number| id(*number)).collect::<BTreeSet<_>>();
+        GroupStatus {
+            node: id(1),
+            leader: Some(id(1)),
+            is_leader: true,
+            term: 1,
+            last: None,
+            committed: None,
+            applied: None,
+            snapshot: None,
+            purged: None,
+            voters: ids(voters),
+            learners: ids(learners),
+            millis_since_quorum_ack: None,
+            lag: (2..9).map(|number| (id(number), Some(0))).collect(),
+        }
+    }
+
+    fn voters(numbers: &[u128]) -> Option<Change> {
+        Some(Change::SetVoters(numbers.iter().map(|number| id(*number)).collect()))
+    }
+
+    const fn here(_: NodeId) -> Standing {
+        Standing::Here(Duration::ZERO)
+    }
+
+    #[test]
+    fn joiners_learn_first_and_vote_later() {
+        let state = cluster(4);
+        assert_eq!(next_change(&state, &status(&[1], &[]), here, GRACE), Some(Change::AddLearner(id(2))));
+        assert_eq!(next_change(&state, &status(&[1], &[2, 3, 4]), here, GRACE), voters(&[1, 2]));
+        assert_eq!(next_change(&state, &status(&[1, 2, 3], &[4]), here, GRACE), None);
+        assert_eq!(next_change(&state, &status(&[1, 2, 3, 4], &[]), here, GRACE), voters(&[1, 2, 3]));
+        let mut behind = status(&[1], &[2, 3, 4]);
+        behind.lag.clear();
+        assert_eq!(next_change(&state, &behind, here, GRACE), None);
+    }
+
+    #[test]
+    fn a_dead_voter_is_replaced_after_the_grace() {
+        let state = cluster(4);
+        let third_away = |time| move |node| if node == id(3) { Standing::Away(time) } else { here(node) };
+        let group = status(&[1, 2, 3], &[4]);
+        assert_eq!(next_change(&state, &group, third_away(GRACE / 2), GRACE), None);
+        assert_eq!(next_change(&state, &group, third_away(GRACE), GRACE), voters(&[1, 2, 4]));
+        let group = status(&[1, 2, 3], &[]);
+        assert_eq!(next_change(&cluster(3), &group, third_away(GRACE), GRACE), None);
+    }
+
+    #[test]
+    fn the_removed_go_but_never_the_leader() {
+        assert_eq!(next_change(&cluster(0), &status(&[1], &[]), here, GRACE), None);
+        assert_eq!(next_change(&cluster(2), &status(&[1, 2], &[3]), here, GRACE), Some(Change::Remove(id(3))));
+    }
+}

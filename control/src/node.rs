@@ -1,0 +1,316 @@
+//! A whole control node: its parts, the order in which they start, and the order in which they stop.
+//!
+//! ```text
+//! start:  data folder → archives → sockets → peers → group → proxies, KV, reach → loops, listeners, API
+//! stop:   1. listeners, API and loops (requests under way have 2 s)   2. sessions of workers and clients
+//!         3. sessions among control nodes                             4. the group
+//! ```
+//!
+//! Owns nothing but the wiring. A part that ends by itself stops the node, and [`ControlNode::stopped`] names it.
+
+use crate::accept::{self, CONTROL, Reception};
+use crate::api::{self, ApiError, ApiListener};
+use crate::blobs::{Blobs, Supply};
+use crate::identity::{DataFolder, FolderError, random_ulid};
+use crate::kv::Kv;
+use crate::leader::{self, Leading};
+use crate::loops::{Loops, StopReason};
+use crate::options::{ApiListen, Listen, Options, Timers};
+use crate::peer_service::PeerService;
+use crate::peers::{Peers, PeersOptions};
+use crate::proxy::{Proxies, ProxyOptions};
+use crate::raft::{Bootstrapping, Group, GroupError, GroupOptions};
+use crate::reach::Reach;
+use crate::worker_link::{Attaching, WorkerLinks};
+use crate::{register, ring};
+use longshore_discovery::{Discovery, DiscoveryError};
+use longshore_transport::{Identity, Keyring, ListenError, Listener, Secret, SessionOptions, make_verifier};
+use longshore_wire::credential::{DEFAULT_ITERATIONS, Verifier};
+use longshore_wire::peer::Join;
+use longshore_wire::{ClusterUri, NodeId, RequestId, Role, Transport};
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// A session between two control nodes carries the tunnels and requests of many workers.
+const PEER_STREAMS: usize = 4096;
+/// See [`PEER_STREAMS`].
+const PEER_REQUESTS: usize = 16 * 1024;
+/// Time for each of the last two steps of a stop, at least: a log that is being synced must not be cut.
+const LAST_STEPS: Duration = Duration::from_secs(1);
+
+/// Why a control node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The folder of archives cannot be used.
+    #[error("the folder of archives cannot be opened: {0}")]
+    Blobs(std::io::Error),
+    /// A listening address cannot be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The API does not listen.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// Names cannot be resolved.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
+    /// The Raft group cannot start.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// The secret is not text. Cannot happen with one that was read from a file.
+    #[error("the control secret cannot be used: {0}")]
+    Secret(#[from] longshore_transport::SecretError),
+}
+
+/// A running control node.
+pub struct ControlNode {
+    folder: DataFolder,
+    loops: Loops,
+    peers: Peers,
+    group: Group,
+    api: Vec<ApiListen>,
+    listening: Vec<(Transport, SocketAddr)>,
+}
+
+/// All sockets, bound before anything else starts: a port in use is the most common mistake.
+struct Sockets {
+    listeners: Vec<Listener>,
+    listening: Vec<(Transport, SocketAddr)>,
+    addresses: Vec<ClusterUri>,
+    api: Vec<ApiListener>,
+}
+
+impl ControlNode {
+    /// Starts a node: takes its data folder, restores what is stored, founds the cluster if asked to, joins it otherwise.
+    /// Returns when everything runs; whether there is a leader by then is another question.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let folder = DataFolder::open(&options.data_dir)?;
+        let blobs = Blobs::open(folder.path()).map_err(StartError::Blobs)?;
+        let sockets = Sockets::bind(options.listen, &options.api).await?;
+        let identity = Identity::new(folder.node(), Role::Control, options.cluster.clone(), options.release.clone());
+        let me = Join {
+            node: folder.node(),
+            name: options.node_name,
+            boot: RequestId::from_u128(random_ulid()),
+            addresses: sockets.addresses.clone(),
+            release: options.release,
+        };
+        let own_secret = Secret::from_bytes(options.secret.text().as_bytes())?;
+        let peers = Peers::start(PeersOptions {
+            me: identity.clone(),
+            join: me.clone(),
+            keyring: Keyring::new(options.secret, CONTROL.to_owned()),
+            discovery: Discovery::new(options.resolver)?,
+            uris: options.discovery,
+            dial: options.dial,
+            session: peer_session(&options.timers.session),
+        });
+        let group = Group::start(GroupOptions {
+            folder: folder.path().to_owned(),
+            node: folder.node(),
+            cluster: options.cluster.clone(),
+            bootstrap: options.bootstrap.map(|bootstrap| Bootstrapping { verifiers: bootstrap.verifiers }),
+            heartbeat: options.timers.heartbeat,
+            election: (options.timers.election_min, options.timers.election_max),
+            peers: peers.clone(),
+        });
+        let group = match group.await {
+            Ok(group) => group,
+            Err(error) => {
+                peers.stop(LAST_STEPS).await;
+                return Err(error.into());
+            }
+        };
+        let loops = Loops::new();
+        let node = Self {
+            folder,
+            loops: loops.clone(),
+            peers: peers.clone(),
+            group: group.clone(),
+            api: sockets.api.iter().map(ApiListener::address).collect(),
+            listening: sockets.listening.clone(),
+        };
+        let own = own_verifier(&loops, own_secret);
+        let parts =
+            Parts { me, identity, cluster: options.cluster, timers: options.timers, blobs, peers, group, loops, own };
+        parts.run(sockets);
+        Ok(node)
+    }
+
+    /// Where the API listens.
+    pub fn api_addresses(&self) -> &[ApiListen] {
+        &self.api
+    }
+
+    /// Where workers and control nodes can dial in, with the ports that the system chose.
+    pub fn listen_addresses(&self) -> Vec<(Transport, SocketAddr)> {
+        self.listening.clone()
+    }
+
+    /// The node's persistent id.
+    pub fn node_id(&self) -> NodeId {
+        self.folder.node()
+    }
+
+    /// Resolves when the node has stopped, or cannot go on: then [`ControlNode::stop`] should follow.
+    pub async fn stopped(&self) -> StopReason {
+        self.loops.stopped().await
+    }
+
+    /// Stops the node in order, within about `deadline`. A second call finds nothing left to do.
+    pub async fn stop(&self, deadline: Duration) {
+        if !self.loops.stop(deadline).await {
+            tracing::warn!(?deadline, "not every part of the control node ended in time");
+        }
+        self.peers.stop(LAST_STEPS.max(deadline / 4)).await;
+        self.group.stop(LAST_STEPS.max(deadline / 4)).await;
+    }
+}
+
+impl std::fmt::Debug for ControlNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlNode").field("node", &self.node_id()).finish_non_exhaustive()
+    }
+}
+
+impl Sockets {
+    async fn bind(listen: Vec<Listen>, api: &[ApiListen]) -> Result<Self, StartError> {
+        let mut sockets = Self { listeners: vec![], listening: vec![], addresses: vec![], api: vec![] };
+        for Listen { options, advertise } in listen {
+            let (transport, path) = (options.transport, options.path.clone());
+            let listener = Listener::bind(options).await?;
+            let local = listener.local_addr();
+            sockets.addresses.extend(advertise.or_else(|| advertised(transport, local, path)));
+            sockets.listening.push((transport, local));
+            sockets.listeners.push(listener);
+        }
+        for each in api {
+            sockets.api.push(ApiListener::bind(each).await?);
+        }
+        Ok(sockets)
+    }
+}
+
+/// What others are told to dial when nothing else is configured. A wildcard address tells nobody anything.
+fn advertised(transport: Transport, local: SocketAddr, path: String) -> Option<ClusterUri> {
+    if local.ip().is_unspecified() {
+        tracing::warn!(%local, "this listener has no `advertise`: workers can reach this node only through discovery or a tunnel");
+        return None;
+    }
+    Some(ClusterUri {
+        host: local.ip().to_string(),
+        port: Some(local.port()),
+        transport: Some(transport),
+        path: transport.is_websocket().then_some(path),
+        tls_verify: None,
+    })
+}
+
+fn peer_session(session: &SessionOptions) -> SessionOptions {
+    SessionOptions { max_requests: PEER_REQUESTS, max_streams: PEER_STREAMS, ..session.clone() }
+}
+
+/// Makes the verifier of this node's own secret beside the start, since it takes a while.
+fn own_verifier(loops: &Loops, secret: Secret) -> Arc<OnceLock<Verifier>> {
+    let own = Arc::new(OnceLock::new());
+    let slot = Arc::clone(&own);
+    loops.spawn_work(async move {
+        let made =
+            tokio::task::spawn_blocking(move || make_verifier(&secret, CONTROL, Role::Control, DEFAULT_ITERATIONS));
+        match made.await {
+            Ok(verifier) => drop(slot.set(verifier)),
+            Err(error) => tracing::error!(%error, "the own verifier could not be made"),
+        }
+    });
+    own
+}
+
+/// What is wired together.
+struct Parts {
+    me: Join,
+    identity: Identity,
+    cluster: String,
+    timers: Timers,
+    blobs: Blobs,
+    peers: Peers,
+    group: Group,
+    loops: Loops,
+    own: Arc<OnceLock<Verifier>>,
+}
+
+impl Parts {
+    fn run(self, sockets: Sockets) {
+        let Self { me, identity, cluster, timers, blobs, peers, group, loops, own } = self;
+        let (stop, node) = (loops.stop_token().clone(), me.node);
+        let timers = Arc::new(timers);
+        let supply = Arc::new(Supply::new(node, blobs.clone(), group.clone(), peers.clone()));
+        let proxies = Proxies::new(ProxyOptions {
+            me: node,
+            group: group.clone(),
+            blobs: blobs.clone(),
+            supply: Arc::clone(&supply),
+            loops: loops.clone(),
+            attach_grace: timers.attach_grace,
+        });
+        let reach = Reach::new(node, group.clone(), peers.clone(), proxies.clone());
+        let kv = Kv::new(group.clone());
+        let workers = Arc::new(WorkerLinks {
+            attaching: Attaching { me: node, name: me.name.clone(), group: group.clone(), peers: peers.clone() },
+            proxies: proxies.clone(),
+            peers: peers.clone(),
+            kv: kv.clone(),
+            next: AtomicU64::new(0),
+        });
+        let reception = Reception {
+            me: identity,
+            group: group.clone(),
+            peers: peers.clone(),
+            reach: reach.clone(),
+            workers,
+            loops: loops.clone(),
+            session: timers.session.clone(),
+            own,
+        };
+        peers.serve(Arc::new(PeerService {
+            group: group.clone(),
+            reach: reach.clone(),
+            supply: Arc::clone(&supply),
+            reception: reception.clone(),
+        }));
+        loops.spawn("control group", watch_group(group.clone(), loops.clone()));
+        loops.spawn("registration loop", register::run(group.clone(), me, stop.clone()));
+        loops.spawn("ring loop", ring::follow(group.clone(), proxies.clone(), stop.clone()));
+        let supplying = Arc::clone(&supply);
+        let supply_stop = stop.clone();
+        loops.spawn("archive loop", async move { supplying.run(supply_stop).await });
+        let leading =
+            Leading { me: node, group: group.clone(), peers: peers.clone(), timers, presence: Arc::default() };
+        leader::spawn(&loops, &leading);
+        for listener in sockets.listeners {
+            loops.spawn("listener", accept::run(reception.clone(), listener, stop.clone()));
+        }
+        let context =
+            api::Context { me: node, cluster, group, peers, proxies, reach, kv, blobs, supply, stop: stop.clone() };
+        let router = api::router(Arc::new(context));
+        for listener in sockets.api {
+            loops.spawn("API", listener.serve(router.clone(), stop.clone()));
+        }
+    }
+}
+
+/// Passes a fault of the group on.
+async fn watch_group(group: Group, loops: Loops) {
+    let stop = loops.stop_token().clone();
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => (),
+        fault = group.stopped() => loops.fail("control group", fault),
+    }
+}

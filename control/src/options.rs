@@ -1,0 +1,109 @@
+//! What a control node is started with: plain values, already validated.
+//!
+//! Owns no file format: the binary turns its configuration into these. Never holds a value that can change while the
+//! node runs; what may change lives in the replicated state.
+
+use longshore_discovery::ResolverOptions;
+use longshore_transport::{DialOptions, ListenOptions, Secret, SessionOptions};
+use longshore_wire::ClusterUri;
+use longshore_wire::credential::Verifier;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that a control node needs to know at its start.
+#[derive(Debug)]
+pub struct Options {
+    /// The node's name, for people.
+    pub node_name: String,
+    /// Folder of its identity, log, snapshots and archives; made when absent.
+    pub data_dir: PathBuf,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Makes a new cluster out of this node; only on the very first control node, once.
+    pub bootstrap: Option<Bootstrap>,
+    /// Where the other control nodes are found.
+    pub discovery: Vec<ClusterUri>,
+    /// How names are resolved.
+    pub resolver: ResolverOptions,
+    /// The control nodes' common secret.
+    pub secret: Secret,
+    /// Where workers and other control nodes dial in.
+    pub listen: Vec<Listen>,
+    /// How others are dialled.
+    pub dial: DialOptions,
+    /// Where the HTTP API listens.
+    pub api: Vec<ApiListen>,
+    /// Deadlines and graces.
+    pub timers: Timers,
+    /// Release of the program, for people.
+    pub release: String,
+    /// How hard data is pressed onto the disk.
+    pub storage: Disk,
+}
+
+/// What a new cluster starts with.
+#[derive(Debug)]
+pub struct Bootstrap {
+    /// The credentials that it accepts.
+    pub verifiers: Vec<Verifier>,
+}
+
+/// One listening address of the session protocol.
+#[derive(Debug)]
+pub struct Listen {
+    /// Where to bind and what to speak.
+    pub options: ListenOptions,
+    /// What others are told to dial; `None` = the bound address itself.
+    pub advertise: Option<ClusterUri>,
+}
+
+/// One listening address of the HTTP API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiListen {
+    /// Plain HTTP over TCP. Whoever reaches it may do everything: loopback only, or behind something that authenticates.
+    Tcp(SocketAddr),
+    /// A Unix socket that only its owner may open (mode 0600).
+    Unix(PathBuf),
+}
+
+/// Deadlines and graces of a control node.
+#[derive(Debug, Clone)]
+pub struct Timers {
+    /// Heartbeat of the Raft leader.
+    pub heartbeat: Duration,
+    /// Shortest silence of the leader after which a follower stands for election.
+    pub election_min: Duration,
+    /// Longest such silence.
+    pub election_max: Duration,
+    /// A control node without session for so long leaves the ring.
+    pub ring_grace: Duration,
+    /// A voter without session for so long is replaced by a healthy learner.
+    pub voter_grace: Duration,
+    /// An owner waits so long for its worker to come before it reports it as not connected.
+    pub attach_grace: Duration,
+    /// Pings of the sessions.
+    pub session: SessionOptions,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(250),
+            election_min: Duration::from_millis(1000),
+            election_max: Duration::from_millis(2000),
+            ring_grace: Duration::from_secs(2),
+            voter_grace: Duration::from_secs(10),
+            attach_grace: Duration::from_secs(15),
+            session: SessionOptions::default(),
+        }
+    }
+}
+
+/// How hard data is pressed onto the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Disk {
+    /// Acknowledged means synced, on a majority. There is no weaker choice: a voter that forgets its vote breaks Raft.
+    #[default]
+    Durable,
+}

@@ -1,0 +1,78 @@
+//! What this node does for other control nodes, beside Raft: requests to its workers, joiners, archives, tunnels, output.
+//!
+//! Nothing here is passed on to a third node.
+
+use crate::accept::Reception;
+use crate::blobs::Supply;
+use crate::peers::{Answer, Serve};
+use crate::raft::Group;
+use crate::reach::Reach;
+use crate::splice::splice;
+use longshore_state::{Command, ControlNode};
+use longshore_transport::{Peer, Stream};
+use longshore_wire::peer::{Join, OpenPeer, PeerRequest};
+use longshore_wire::{Code, Failure};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time for a worker to answer a request that came through another node. The asker gives up earlier if it wants.
+const WORKER: Duration = Duration::from_secs(300);
+
+/// Answers other control nodes.
+pub(crate) struct PeerService {
+    pub(crate) group: Group,
+    pub(crate) reach: Reach,
+    pub(crate) supply: Arc<Supply>,
+    pub(crate) reception: Reception,
+}
+
+impl Serve for PeerService {
+    fn request(&self, from: Peer, request: PeerRequest) -> Answer<Result<Vec<u8>, Failure>> {
+        match request {
+            PeerRequest::Worker { node, request } => {
+                let reach = self.reach.clone();
+                Box::pin(async move { reach.request_here(node, request, WORKER).await.map(Vec::from) })
+            }
+            PeerRequest::Join(join) => Box::pin(register(self.group.clone(), from, join)),
+            PeerRequest::Raft { .. } | PeerRequest::Propose { .. } | PeerRequest::ReadIndex => {
+                Box::pin(async { Err(Failure::new(Code::Internal, "the group's requests are not answered here")) })
+            }
+        }
+    }
+
+    fn open(&self, _from: Peer, head: OpenPeer, stream: Stream) -> Answer<()> {
+        let (reach, supply, reception) = (self.reach.clone(), Arc::clone(&self.supply), self.reception.clone());
+        Box::pin(async move {
+            match head {
+                OpenPeer::PutBlob { digest, .. } => supply.serve_put(stream, digest).await,
+                OpenPeer::GetBlob { digest } => supply.serve_get(stream, digest).await,
+                OpenPeer::Tunnel { worker } => reception.tunnelled(worker, stream).await,
+                OpenPeer::Logs { node, request } => match reach.logs_here(node, request).await {
+                    Ok(output) => splice(stream, output).await,
+                    Err(failure) => stream.reset(failure),
+                },
+                OpenPeer::Snapshot { .. } => {
+                    stream.reset(Failure::new(Code::Internal, "the group's streams are not answered here"));
+                }
+            }
+        })
+    }
+}
+
+/// Registers a control node. The leader's membership loop takes every registered node into the group.
+async fn register(group: Group, from: Peer, join: Join) -> Result<Vec<u8>, Failure> {
+    if join.node != from.node {
+        return Err(Failure::new(
+            Code::Forbidden,
+            format!("{} asks for somebody else ({}) to join", from.node, join.node),
+        ));
+    }
+    tracing::info!(node = %join.node, name = join.name, "a control node asks to join");
+    group.propose_one(Command::RegisterControl(control_node(join))).await.map(|_| Vec::new())
+}
+
+/// A joiner as the state knows it.
+pub(crate) fn control_node(join: Join) -> ControlNode {
+    let Join { node, name, boot, addresses, release } = join;
+    ControlNode { node, name, boot, addresses, release }
+}
