@@ -12,7 +12,20 @@
 //! was itself killed: tasks outlive the worker and are found again.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod cache;
+mod cluster;
+mod fence;
+mod folder;
+mod link;
+mod logs;
 mod options;
+mod socket;
+mod supervisor;
+mod tasklog;
+#[cfg(test)]
+mod testing;
+mod uplink;
+mod vital;
 mod worker;
 
 pub use options::{LinkStatus, OnStop, Options, WorkerStatus};

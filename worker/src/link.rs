@@ -1,0 +1,192 @@
+//! The link: finds whoever owns this worker, attaches, lets itself be driven, and follows when the owner changes.
+//!
+//! ```text
+//! resolve ─▶ dial ─▶ prove ─▶ session ─▶ attach ─┬─ Accepted ──▶ driven ── Moved ──▶ attach to the new owner first
+//!    ▲                                           ├─ Elsewhere ─▶ dial the owner, else tunnel to it
+//!    └──────────────── pause with jitter ────────┴─ Wait
+//! ```
+//!
+//! It resolves anew at every attempt and never gives up. It decides nothing about tasks: orders go to the supervisor.
+
+mod connect;
+mod engine;
+mod report;
+mod serve;
+
+pub(crate) use connect::{Connector, Presence};
+pub(crate) use engine::Pauses;
+pub(crate) use report::Reporter;
+pub(crate) use serve::Desk;
+
+use crate::options::LinkStatus;
+use connect::{Driven, Trouble};
+use engine::Owner;
+use longshore_transport::Session;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long the former owner's session is kept after a move, so that what is in flight there can finish.
+const RETIRE: Duration = Duration::from_secs(2);
+
+/// What the link tells the rest of the worker.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LinkState {
+    /// The session in use.
+    pub(crate) status: Option<LinkStatus>,
+    /// Why there is none.
+    pub(crate) trouble: Option<String>,
+}
+
+/// The loop.
+pub(crate) struct Link {
+    pub(crate) connector: Connector,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) reporter: Reporter,
+    pub(crate) pauses: Pauses,
+    pub(crate) session: watch::Sender<Option<Session>>,
+    pub(crate) state: watch::Sender<LinkState>,
+    pub(crate) tracker: TaskTracker,
+}
+
+/// What runs over the session in use.
+#[derive(Default)]
+struct Seat {
+    serving: CancellationToken,
+    reporting: CancellationToken,
+}
+
+/// How a time of being driven has ended.
+enum Left {
+    Stopped,
+    Lost(String),
+}
+
+impl Link {
+    /// Runs until stopped; then says goodbye.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let Some(result) = stop.run_until_cancelled(self.connector.connect()).await else { break };
+            let trouble = match result {
+                Ok(driven) => {
+                    self.pauses.established();
+                    match self.drive(driven, &stop).await {
+                        Left::Stopped => break,
+                        Left::Lost(reason) => Trouble::new(format!("the session was lost: {reason}")),
+                    }
+                }
+                Err(trouble) => trouble,
+            };
+            let until = self.pauses.next(trouble.wait, Instant::now());
+            self.tell(trouble);
+            let _ = stop.run_until_cancelled(tokio::time::sleep_until(until.into())).await;
+        }
+        self.session.send_replace(None);
+        self.state.send_replace(LinkState::default());
+    }
+
+    /// Notes why there is no session; a reason that stays the same is said loudly only once.
+    fn tell(&self, trouble: Trouble) {
+        let known = self.state.borrow().trouble.as_ref() == Some(&trouble.text);
+        if known {
+            tracing::debug!(reason = trouble.text, "still not connected to the cluster");
+        } else {
+            tracing::warn!(reason = trouble.text, "not connected to the cluster");
+        }
+        self.state.send_replace(LinkState { status: None, trouble: Some(trouble.text) });
+    }
+
+    /// Is driven by an owner, and by its successors, until a session is lost.
+    async fn drive(&mut self, mut driven: Driven, stop: &CancellationToken) -> Left {
+        loop {
+            let (moved, mut moves) = watch::channel(None);
+            let seat = self.enter(&mut driven, moved);
+            let left = self.follow(&driven, &mut moves, stop).await;
+            seat.reporting.cancel();
+            match left {
+                Ok(next) => {
+                    let former = std::mem::replace(&mut driven, next);
+                    self.tracker.spawn(retire(former, seat.serving));
+                }
+                Err(left) => {
+                    seat.serving.cancel();
+                    self.session.send_replace(None);
+                    return left;
+                }
+            }
+        }
+    }
+
+    /// Makes a session the one in use: serves it, reports over it, lets tasks use it.
+    fn enter(&self, driven: &mut Driven, moved: watch::Sender<Option<Owner>>) -> Seat {
+        let session = driven.line.session();
+        let seat = Seat::default();
+        if let Some(inbound) = driven.line.take_inbound() {
+            let serving = Arc::clone(&self.desk).serve(inbound, moved);
+            self.tracker.spawn(seat.serving.clone().run_until_cancelled_owned(serving));
+        }
+        let reporting = self.reporter.clone().run(session.clone());
+        self.tracker.spawn(seat.reporting.clone().run_until_cancelled_owned(reporting));
+        let status = driven.status();
+        tracing::info!(owner = status.owner_name, epoch = %status.epoch, carrier = %status.carrier, "attached to the owner");
+        self.state.send_replace(LinkState { status: Some(status), trouble: None });
+        self.session.send_replace(Some(session));
+        seat
+    }
+
+    /// Stays with an owner until the session ends or a new owner has taken over.
+    async fn follow(
+        &mut self,
+        driven: &Driven,
+        moves: &mut watch::Receiver<Option<Owner>>,
+        stop: &CancellationToken,
+    ) -> Result<Driven, Left> {
+        let session = driven.line.session();
+        let mut again: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(Left::Stopped),
+                reason = session.closed() => return Err(Left::Lost(reason.message)),
+                Ok(()) = moves.changed() => {}
+                () = sleep_until(again) => {}
+            }
+            let Some(owner) = moves.borrow_and_update().clone() else { continue };
+            let Some(result) = stop.run_until_cancelled(self.connector.move_to(&owner, &driven.line)).await else {
+                return Err(Left::Stopped);
+            };
+            match result {
+                Ok(next) => {
+                    self.pauses.established();
+                    return Ok(next);
+                }
+                Err(trouble) => {
+                    tracing::warn!(owner = owner.name, reason = trouble.text, "cannot move to the new owner yet");
+                    again = Some(self.pauses.next(trouble.wait, Instant::now()));
+                }
+            }
+        }
+    }
+}
+
+/// Lets the former session finish what is in flight, then closes it, unless it now carries a tunnel.
+async fn retire(former: Driven, serving: CancellationToken) {
+    let session = former.line.session();
+    tokio::select! {
+        _ = session.closed() => {}
+        () = tokio::time::sleep(RETIRE) => {}
+    }
+    former.line.release(serving);
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

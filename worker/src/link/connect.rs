@@ -1,0 +1,293 @@
+//! From a URI to an owner that has accepted this worker.
+//!
+//! A session that only carries a tunnel stays open as long as the tunnel lives, and closes with it.
+
+use super::engine::{Owner, Step, Walk};
+use super::report::Reporter;
+use crate::fence::Fence;
+use crate::options::LinkStatus;
+use longshore_discovery::Discovery;
+use longshore_transport::{
+    Carrier, DialOptions, Identity, Inbound, Incoming, Keyring, Link, Session, SessionOptions, dial, prove,
+};
+use longshore_wire::edge::{Accepted, Attach, AttachReply, OpenControl, ToControl};
+use longshore_wire::uri::TlsVerify;
+use longshore_wire::{ClusterUri, Code, Endpoint, Failure, Labels, RequestId, Role, decode, encode};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Time for an answer to an attach; the owner may have to commit a registration first.
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for connecting to an owner before the tunnel is taken: behind a firewall that drops, every second is lost.
+const OWNER_CONNECT: Duration = Duration::from_secs(2);
+/// Time for all of an owner's addresses together.
+const OWNER_TOTAL: Duration = Duration::from_secs(8);
+
+/// Why there is no owner.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) text: String,
+    /// How long the cluster asks to stay away.
+    pub(super) wait: Option<Duration>,
+}
+
+impl Trouble {
+    pub(super) fn new(text: impl ToString) -> Self {
+        Self { text: text.to_string(), wait: None }
+    }
+}
+
+/// A session that says goodbye when nobody uses it any more.
+struct Guard(Session);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.close(Failure::new(Code::Unavailable, "the worker leaves this session"));
+    }
+}
+
+/// A session with a control node, and the one that carries it.
+pub(super) struct Line {
+    guard: Arc<Guard>,
+    inbound: Option<Inbound>,
+    /// The session around a tunnel.
+    base: Option<Arc<Guard>>,
+}
+
+impl Line {
+    pub(super) fn session(&self) -> Session {
+        self.guard.0.clone()
+    }
+
+    pub(super) const fn take_inbound(&mut self) -> Option<Inbound> {
+        self.inbound.take()
+    }
+
+    /// The session that was dialled: this one, or the one around the tunnel.
+    fn dialled(&self) -> &Arc<Guard> {
+        self.base.as_ref().unwrap_or(&self.guard)
+    }
+
+    /// Gives it up. Whoever still needs the session, as the carrier of a tunnel, keeps it; then it goes on being served,
+    /// which refuses the former owner's orders by their epoch.
+    pub(super) fn release(self, serving: CancellationToken) {
+        if Arc::strong_count(&self.guard) == 1 {
+            serving.cancel();
+        }
+    }
+}
+
+/// A session whose owner drives this worker.
+pub(super) struct Driven {
+    pub(super) line: Line,
+    pub(super) accepted: Accepted,
+}
+
+impl Driven {
+    pub(super) fn status(&self) -> LinkStatus {
+        let peer = self.line.guard.0.peer();
+        LinkStatus {
+            owner: self.accepted.owner,
+            owner_name: self.accepted.owner_name.clone(),
+            epoch: self.accepted.epoch,
+            short_id: self.accepted.short_id,
+            carrier: peer.carrier,
+            remote: peer.remote,
+        }
+    }
+}
+
+/// How this worker presents itself.
+pub(crate) struct Presence {
+    pub(crate) name: String,
+    pub(crate) boot: RequestId,
+    pub(crate) labels: Labels,
+    pub(crate) release: String,
+    pub(crate) runtimes: Vec<String>,
+}
+
+/// Finds and enters owners.
+pub(crate) struct Connector {
+    pub(crate) identity: Identity,
+    pub(crate) keyring: Keyring,
+    pub(crate) discovery: Discovery,
+    pub(crate) uris: Vec<ClusterUri>,
+    pub(crate) dial: DialOptions,
+    pub(crate) session: SessionOptions,
+    pub(crate) fence: Arc<Fence>,
+    pub(crate) presence: Presence,
+    pub(crate) reporter: Reporter,
+    pub(crate) tracker: TaskTracker,
+}
+
+impl Connector {
+    /// Tries every endpoint of the cluster once, in order.
+    pub(super) async fn connect(&self) -> Result<Driven, Trouble> {
+        let resolution = self.discovery.resolve_all(&self.uris).await.map_err(Trouble::new)?;
+        let mut trouble = Trouble::new("the cluster's URIs lead to no endpoint");
+        for endpoint in &resolution.endpoints {
+            let entered = match self.enter(endpoint, &self.dial).await {
+                Ok(line) => self.settle(line).await,
+                Err(trouble) => Err(trouble),
+            };
+            match entered {
+                Ok(driven) => return Ok(driven),
+                Err(found) => {
+                    tracing::debug!(%endpoint, reason = found.text, "this endpoint leads nowhere");
+                    trouble = found;
+                }
+            }
+        }
+        Err(trouble)
+    }
+
+    /// Enters a new owner while the present session goes on.
+    pub(super) async fn move_to(&self, owner: &Owner, present: &Line) -> Result<Driven, Trouble> {
+        let line = self.reach(owner, present.dialled()).await?;
+        self.settle(line).await
+    }
+
+    /// Attaches, and goes wherever the answers send it, until somebody accepts.
+    async fn settle(&self, mut line: Line) -> Result<Driven, Trouble> {
+        let mut walk = Walk::default();
+        loop {
+            let reply = self.attach(&line).await?;
+            match walk.step(reply, self.fence.known().epoch) {
+                Step::Drive(accepted) => return self.accept(line, accepted).await,
+                Step::Leave(text, wait) => return Err(Trouble { text, wait }),
+                Step::Seek(owner) => {
+                    let base = Arc::clone(line.dialled());
+                    if let Some(inbound) = line.take_inbound() {
+                        self.tracker.spawn(drain(inbound));
+                    }
+                    line = self.reach(&owner, &base).await?;
+                }
+            }
+        }
+    }
+
+    async fn accept(&self, line: Line, accepted: Accepted) -> Result<Driven, Trouble> {
+        let cluster_id = line.guard.0.peer().cluster_id;
+        self.fence.accept(accepted.epoch, accepted.short_id, cluster_id).await.map_err(Trouble::new)?;
+        if let Some(id) = cluster_id {
+            // Set once: from now on a cluster of the same name with another id is refused in the handshake.
+            let _ = self.identity.cluster_id.set(id);
+        }
+        Ok(Driven { line, accepted })
+    }
+
+    async fn attach(&self, line: &Line) -> Result<AttachReply, Trouble> {
+        let attach = Attach {
+            name: self.presence.name.clone(),
+            boot: self.presence.boot,
+            labels: self.presence.labels.clone(),
+            release: self.presence.release.clone(),
+            runtimes: self.presence.runtimes.clone(),
+            epoch: self.fence.known().epoch,
+            published: Vec::new(),
+            report: self.reporter.report(),
+        };
+        let reply = line.guard.0.request(encode(&ToControl::Attach(attach)), ATTACH_TIMEOUT).await;
+        decode(&reply.map_err(Trouble::new)?).map_err(Trouble::new)
+    }
+
+    /// Dials the owner; if that fails, asks the node behind `base` for a tunnel.
+    async fn reach(&self, owner: &Owner, base: &Arc<Guard>) -> Result<Line, Trouble> {
+        let dialled = tokio::time::timeout(OWNER_TOTAL, self.dial_owner(owner, base.0.peer().carrier)).await;
+        let trouble = match dialled {
+            Ok(Ok(line)) => return Ok(line),
+            Ok(Err(trouble)) => trouble.text,
+            Err(_) => format!("its addresses did not answer within {} s", OWNER_TOTAL.as_secs()),
+        };
+        tracing::info!(owner = owner.name, reason = trouble, "the owner cannot be dialled; asking for a tunnel");
+        let tunnel = self.tunnel(owner, base).await;
+        tunnel.map_err(|found| Trouble {
+            text: format!("owner {}: {trouble}; and no tunnel: {}", owner.name, found.text),
+            wait: found.wait,
+        })
+    }
+
+    async fn dial_owner(&self, owner: &Owner, present: Carrier) -> Result<Line, Trouble> {
+        let options =
+            DialOptions { connect_timeout: OWNER_CONNECT.min(self.dial.connect_timeout), ..self.dial.clone() };
+        let mut trouble = Trouble::new("it publishes no address that this worker may use");
+        for uri in &owner.addresses {
+            let endpoints = match self.discovery.resolve(uri).await {
+                Ok(resolution) => resolution.endpoints,
+                Err(error) => {
+                    trouble = Trouble::new(error);
+                    continue;
+                }
+            };
+            for endpoint in endpoints.into_iter().filter_map(|endpoint| as_safe_as(present, endpoint)) {
+                match self.enter(&endpoint, &options).await {
+                    Ok(line) if line.guard.0.peer().node == owner.node => return Ok(line),
+                    Ok(_) => trouble = Trouble::new(format!("{endpoint}: another node answers there")),
+                    Err(found) => trouble = found,
+                }
+            }
+        }
+        Err(trouble)
+    }
+
+    async fn tunnel(&self, owner: &Owner, base: &Arc<Guard>) -> Result<Line, Trouble> {
+        let stream = base.0.open(encode(&OpenControl::Tunnel { to: owner.node })).await.map_err(Trouble::new)?;
+        let line = self.establish(Link::tunnel(stream)).await?;
+        if line.guard.0.peer().node != owner.node {
+            return Err(Trouble::new("the tunnel leads to another node"));
+        }
+        Ok(Line { base: Some(Arc::clone(base)), ..line })
+    }
+
+    async fn enter(&self, endpoint: &Endpoint, options: &DialOptions) -> Result<Line, Trouble> {
+        let link = dial(endpoint, options).await.map_err(Trouble::new)?;
+        self.establish(link).await.map_err(|trouble| Trouble::new(format!("{endpoint}: {}", trouble.text)))
+    }
+
+    async fn establish(&self, link: Link) -> Result<Line, Trouble> {
+        let proven = prove(link, &self.identity, &self.keyring, Role::Control).await.map_err(Trouble::new)?;
+        let (session, inbound) = Session::start(proven, self.session.clone());
+        Ok(Line { guard: Arc::new(Guard(session)), inbound: Some(inbound), base: None })
+    }
+}
+
+/// An address that the cluster names, as long as it protects what is said no less than the present session does: a worker
+/// that came in over TLS is never sent on to plaintext, nor talked out of checking certificates.
+fn as_safe_as(present: Carrier, endpoint: Endpoint) -> Option<Endpoint> {
+    let encrypted = matches!(present, Carrier::Tls | Carrier::Wss);
+    let tls_verify = endpoint.tls_verify.filter(|verify| *verify != TlsVerify::Binding);
+    (endpoint.transport.is_encrypted() || !encrypted).then_some(Endpoint { tls_verify, ..endpoint })
+}
+
+/// Takes what arrives on a session that nobody is driven by, and refuses it: a dropped request is answered as failed.
+async fn drain(mut inbound: Inbound) {
+    while let Some(incoming) = inbound.next().await {
+        if let Incoming::Request(request) = incoming {
+            request.reply(Err(Failure::new(Code::NotOwner, "this worker is driven by another control node")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_a_step_down() {
+        let endpoint = |text: &str, tls_verify| Endpoint {
+            transport: text.parse().unwrap(),
+            address: "127.0.0.1:1".parse().unwrap(),
+            host: "c1".into(),
+            path: "/".into(),
+            tls_verify,
+        };
+        assert!(as_safe_as(Carrier::Wss, endpoint("tcp", None)).is_none());
+        assert!(as_safe_as(Carrier::Tls, endpoint("wss", None)).is_some());
+        assert!(as_safe_as(Carrier::Tcp, endpoint("ws", None)).is_some());
+        let verify = |given| as_safe_as(Carrier::Tls, endpoint("tls", given)).unwrap().tls_verify;
+        assert_eq!(verify(Some(TlsVerify::Binding)), None);
+        assert_eq!(verify(Some(TlsVerify::Ca)), Some(TlsVerify::Ca));
+    }
+}
