@@ -130,3 +130,13 @@ fn long_paths_work_up_to_the_header() {
     fs::write(folder.join("z".repeat(101)), "too far").unwrap();
     assert!(matches!(packed(dir.path()), Err(ArchiveError::BadPath { .. })));
 }
+
+#[test]
+fn the_examples_can_be_packed() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    for name in ["greeter", "counter"] {
+        let (report, bytes) = packed(&examples.join(name)).unwrap();
+        assert_eq!(report.manifest.name, name);
+        inspect(&bytes[..], &Limits::default()).unwrap();
+    }
+}
