@@ -11,6 +11,8 @@
 //! bulk. The reader only sorts frames into queues and never waits for a consumer: a full queue is refused as `Busy`.
 //! No bytes of the peer may make it panic, hang, or hold more memory than the options allow.
 
+mod calls;
+mod cell;
 mod chunks;
 mod clock;
 mod core;

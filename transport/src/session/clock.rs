@@ -25,17 +25,23 @@ impl Clock {
         Self { start: Instant::now(), heard, wrote, pinged, rtt }
     }
 
+    fn stamp(&self, at: Instant) -> u64 {
+        u64::try_from((at - self.start).as_nanos()).unwrap_or(u64::MAX)
+    }
+
     fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        self.stamp(Instant::now())
     }
 
     fn since(&self, stamp: &AtomicU64) -> Duration {
         Duration::from_nanos(self.now().saturating_sub(stamp.load(Relaxed)))
     }
 
-    /// Bytes have arrived.
-    pub(super) fn heard(&self) {
-        self.heard.store(self.now(), Relaxed);
+    /// Bytes have arrived; says when.
+    pub(super) fn heard(&self) -> Instant {
+        let now = Instant::now();
+        self.heard.store(self.stamp(now), Relaxed);
+        now
     }
 
     /// Bytes have left, or the first ones begin to wait.

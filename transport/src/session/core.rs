@@ -4,16 +4,17 @@
 //! taken while one further right is held.
 
 use super::SessionOptions;
+use super::calls::Calls;
+use super::cell::Streams;
 use super::clock::Clock;
 use super::outbox::{Cause, Outbox};
-use super::requests::{Calls, Served};
-use super::stream::Streams;
+use super::requests::Served;
 use super::writer::Pipe;
 use crate::{Io, Peer};
 use bytes::Bytes;
 use longshore_wire::frame::{Goodbye, Kind};
 use longshore_wire::{Code, Failure, Outcome};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::io::WriteHalf;
 use tokio::sync::Notify;
@@ -54,6 +55,8 @@ pub(super) struct Core {
     outbox: Mutex<Outbox>,
     pipe: Mutex<Pipe>,
     reason: OnceLock<Failure>,
+    /// The same as `closing`, for those who look at every frame.
+    declared: AtomicBool,
     closing: CancellationToken,
     cut: CancellationToken,
     over: CancellationToken,
@@ -81,6 +84,7 @@ impl Core {
             outbox: Mutex::new(Outbox::new(dialled, pipe.share_from())),
             pipe: Mutex::new(pipe),
             reason: OnceLock::new(),
+            declared: AtomicBool::new(false),
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
             over: CancellationToken::new(),
@@ -146,11 +150,11 @@ impl Core {
                 }
                 outbox.close();
                 outbox.signal();
-                tracing::debug!(peer = %self.label, %reason, "session ends");
                 let _ = self.reason.set(reason);
             }
             outbox.batch()
         };
+        self.declared.store(true, Relaxed);
         self.closing.cancel();
         if farewell == Farewell::Cut {
             self.cut.cancel();
@@ -178,7 +182,7 @@ impl Core {
 
     /// Whether the end has been declared.
     pub(super) fn is_closing(&self) -> bool {
-        self.closing.is_cancelled()
+        self.declared.load(Relaxed)
     }
 
     /// Resolves when the end has been declared.
@@ -195,6 +199,10 @@ impl Core {
     pub(super) fn finish(&self) {
         self.end(Failure::new(Code::Internal, "the loops of the session were stopped"), Farewell::Cut);
         self.pipe().close();
+        self.outbox().clear();
+        if !self.over.is_cancelled() {
+            tracing::debug!(peer = %self.label, reason = ?self.reason.get(), "the session has ended");
+        }
         self.over.cancel();
     }
 

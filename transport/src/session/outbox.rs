@@ -2,8 +2,8 @@
 //!
 //! It never does IO. Whoever adds to it while [`Outbox::signal`] says so must see to it that a writer runs.
 
+use super::cell::Cell;
 use super::chunks::Chunks;
-use super::stream::Cell;
 use bytes::Bytes;
 use longshore_wire::frame::{HEADER, Header, Kind};
 use std::collections::VecDeque;
@@ -182,6 +182,12 @@ impl Outbox {
     /// Lets nothing more in, and drops the bulk.
     pub(super) fn close(&mut self) {
         self.closed = true;
+        self.ready.clear();
+    }
+
+    /// Drops what will never be written.
+    pub(super) fn clear(&mut self) {
+        self.control.clear();
         self.ready.clear();
     }
 

@@ -2,11 +2,12 @@
 //!
 //! It never waits for a consumer. It waits in one case only: when the peer provokes answers and does not read them.
 
+use super::cell::Verdict;
 use super::core::{Core, Farewell};
 use super::inbound::{Arrivals, Incoming};
 use super::outbox::Cause;
 use super::requests::{Request, Untaken};
-use super::stream::{Stream, Verdict};
+use super::stream::Stream;
 use crate::Io;
 use bytes::{Buf, Bytes, BytesMut};
 use longshore_wire::frame::{FrameError, Goodbye, HEADER, Header, Kind, RequestHead};
@@ -90,13 +91,13 @@ impl Input {
 /// The reader task: ends with the link.
 pub(super) async fn run(core: Arc<Core>, mut io: ReadHalf<Box<dyn Io>>, arrivals: Arrivals) {
     let mut input = Input::new();
-    let mut sorter = Sorter { core: Arc::clone(&core), arrivals, newest: 0 };
+    let mut sorter = Sorter { core: Arc::clone(&core), arrivals, newest: 0, now: Instant::now() };
     loop {
         let ended = match input.fill(&mut io).await {
             Ok(0) => format!("{} closed the connection without a goodbye", core.label),
             Err(error) => format!("the connection to {} broke: {error}", core.label),
             Ok(_) => {
-                core.clock.heard();
+                sorter.now = core.clock.heard();
                 sorter.sort(&mut input);
                 core.unflooded().await;
                 continue;
@@ -135,6 +136,8 @@ struct Sorter {
     arrivals: Arrivals,
     /// The latest id that the peer has introduced.
     newest: u32,
+    /// When the bytes at hand arrived.
+    now: Instant,
 }
 
 impl Sorter {
@@ -185,7 +188,7 @@ impl Sorter {
     fn request(&mut self, id: u32, payload: Bytes) -> Result<(), Violation> {
         self.introduce(id)?;
         let (head, body) = split_request(payload)?;
-        let deadline = Instant::now() + Duration::from_millis(head.timeout_ms.into());
+        let deadline = self.now + Duration::from_millis(head.timeout_ms.into());
         if self.core.outbox().is_clogged() {
             self.refuse(id, &Failure::new(Code::Busy, "too many replies wait to be sent; ask again later"));
             return Ok(());

@@ -1,205 +1,18 @@
-//! Requests in both directions: calls that wait for the peer's answer, and the peer's requests that are in work.
+//! Requests of the peer that are in work on this side.
 //!
-//! A call's outcome is never guessed: it is `NotDone` only when its frame certainly never left, or the peer says so.
+//! Each is answered exactly once, if the peer still waits; dropping one is an answer too.
 
 use super::core::{Core, Count, LONG_TEXT, lock, shortened};
-use super::outbox::{Cause, Outbox};
+use super::outbox::Cause;
 use bytes::Bytes;
-use longshore_wire::frame::{Kind, MAX_CONTROL, RequestHead};
+use longshore_wire::frame::{Kind, MAX_CONTROL};
 use longshore_wire::{Code, Failure, Outcome, encode};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-/// Longest time that a request can wait; what fits into its head.
-const LONGEST: Duration = Duration::from_millis(u32::MAX as u64);
-
-/// Calls of this side that wait for an answer.
-#[derive(Default)]
-pub(super) struct Calls {
-    table: Mutex<HashMap<u32, Waiting>>,
-    count: Count,
-}
-
-struct Waiting {
-    /// The outbox's batch that the frame belongs to.
-    batch: u64,
-    answer: oneshot::Sender<Result<Bytes, Failure>>,
-}
-
-impl Calls {
-    pub(super) fn count(&self) -> usize {
-        self.count.get()
-    }
-
-    fn is_live(&self, id: u32) -> bool {
-        lock(&self.table).contains_key(&id)
-    }
-
-    fn insert(&self, id: u32, waiting: Waiting) {
-        let mut table = lock(&self.table);
-        table.insert(id, waiting);
-        self.count.set(table.len());
-    }
-
-    fn remove(&self, id: u32) -> Option<Waiting> {
-        let mut table = lock(&self.table);
-        let waiting = table.remove(&id);
-        self.count.set(table.len());
-        waiting
-    }
-
-    /// Hands an answer to whoever waits; one that comes too late is dropped.
-    pub(super) fn answered(&self, id: u32, answer: Result<Bytes, Failure>) {
-        if let Some(waiting) = self.remove(id) {
-            let _ = waiting.answer.send(answer);
-        }
-    }
-
-    /// Fails all; `failure` gets the batch of each.
-    pub(super) fn end(&self, failure: impl Fn(u64) -> Failure) {
-        let waiting = std::mem::take(&mut *lock(&self.table));
-        self.count.set(0);
-        for (_, waiting) in waiting {
-            let _ = waiting.answer.send(Err(failure(waiting.batch)));
-        }
-    }
-}
-
-/// One call under way. Dropped before its answer, it tells the peer that nobody waits.
-struct Call {
-    core: Arc<Core>,
-    id: u32,
-    answer: oneshot::Receiver<Result<Bytes, Failure>>,
-    open: bool,
-}
-
-impl Call {
-    /// The answer, or `None` at the deadline.
-    async fn wait(mut self, deadline: Instant) -> Option<Result<Bytes, Failure>> {
-        let answer = timeout_at(deadline, &mut self.answer).await.ok()?;
-        self.open = false;
-        Some(answer.unwrap_or_else(|_| Err(self.core.lost(Outcome::Unknown))))
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        if self.open && self.core.calls.remove(self.id).is_some() {
-            self.core.send(Cause::Own, Kind::Cancel, self.id, Bytes::new());
-        }
-    }
-}
-
-impl Core {
-    /// Asks the peer.
-    pub(super) async fn request(self: &Arc<Self>, body: Vec<u8>, timeout: Duration) -> Result<Bytes, Failure> {
-        let timeout = timeout.min(LONGEST);
-        let deadline = Instant::now() + timeout;
-        let late = |outcome| {
-            let message = format!("no answer from {} within {timeout:?}", self.label);
-            Failure { code: Code::Timeout, message, outcome }
-        };
-        let front = front(timeout);
-        fits("a request", front.len() + body.len(), Kind::Request)?;
-        let add = |outbox: &mut Outbox| {
-            let id = self.new_id(outbox);
-            let (sender, answer) = oneshot::channel();
-            self.calls.insert(id, Waiting { batch: outbox.batch(), answer: sender });
-            outbox.frame(Cause::Own, Kind::Request, id, &front, body.into());
-            Ok(Call { core: Arc::clone(self), id, answer, open: true })
-        };
-        let Ok(call) = timeout_at(deadline, self.admitted(add)).await else { return Err(late(Outcome::NotDone)) };
-        call?.wait(deadline).await.unwrap_or_else(|| Err(late(Outcome::Unknown)))
-    }
-
-    /// Sends a message without reply.
-    pub(super) async fn notify(&self, body: Vec<u8>) -> Result<(), Failure> {
-        fits("a message", body.len(), Kind::Notify)?;
-        self.admitted(|outbox| {
-            outbox.frame(Cause::Own, Kind::Notify, 0, &[], body.into());
-            Ok(())
-        })
-        .await
-    }
-
-    /// An id that no call and no stream of this side has now.
-    pub(super) fn new_id(&self, outbox: &mut Outbox) -> u32 {
-        outbox.new_id(|id| self.calls.is_live(id) || self.streams.is_live(id))
-    }
-
-    /// Adds to the outbox as soon as there is room.
-    pub(super) async fn admitted<T>(&self, add: impl FnOnce(&mut Outbox) -> Result<T, Failure>) -> Result<T, Failure> {
-        let (added, idle) = loop {
-            let mut room = std::pin::pin!(self.room.notified());
-            let full = {
-                let mut outbox = self.outbox();
-                if outbox.is_closed() {
-                    Err(self.lost(Outcome::NotDone))
-                } else if outbox.has_room() {
-                    break (add(&mut outbox)?, outbox.signal());
-                } else {
-                    room.as_mut().enable();
-                    Ok(())
-                }
-            };
-            full?;
-            room.await;
-        };
-        if idle {
-            self.kick();
-        }
-        Ok(added)
-    }
-
-    /// Answers a request of the peer, if the peer still waits.
-    fn answer(&self, id: u32, reply: Result<Vec<u8>, Failure>) {
-        if !self.served.remove(id) {
-            return;
-        }
-        let length = reply.as_ref().map_or(0, Vec::len);
-        let reply = match reply {
-            Ok(body) if body.len() > MAX_CONTROL => {
-                let message = format!("the reply has {length} bytes; at most {MAX_CONTROL} can be sent");
-                Err(Failure { code: Code::TooLarge, message, outcome: Outcome::Done })
-            }
-            Ok(_) if !self.outbox().takes_reply(length) => {
-                Err(Failure::unknown(Code::Busy, "too many replies wait to be sent; ask again later"))
-            }
-            other => other,
-        };
-        match reply {
-            Ok(body) => self.send(Cause::Reply, Kind::Reply, id, body.into()),
-            Err(failure) => {
-                self.send(Cause::Reply, Kind::ReplyError, id, encode(&shortened(&failure, LONG_TEXT)).into());
-            }
-        }
-    }
-}
-
-/// What stands in front of a request's body.
-fn front(timeout: Duration) -> Vec<u8> {
-    let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-    let head = encode(&RequestHead { timeout_ms });
-    let mut front = Vec::with_capacity(2 + head.len());
-    front.extend_from_slice(&u16::try_from(head.len()).expect("the head is a few bytes").to_be_bytes());
-    front.extend_from_slice(&head);
-    front
-}
-
-/// Refuses what no frame can hold.
-pub(super) fn fits(what: &str, length: usize, kind: Kind) -> Result<(), Failure> {
-    let limit = kind.max_payload();
-    if length <= limit {
-        return Ok(());
-    }
-    Err(Failure::new(Code::TooLarge, format!("{what} of {length} bytes cannot be sent; the limit is {limit}")))
-}
 
 /// The peer's requests that are in work.
 #[derive(Default)]
@@ -333,5 +146,31 @@ impl Request {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request").field("id", &self.answer.id).field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// Answers a request of the peer, if the peer still waits.
+    fn answer(&self, id: u32, reply: Result<Vec<u8>, Failure>) {
+        if !self.served.remove(id) {
+            return;
+        }
+        let length = reply.as_ref().map_or(0, Vec::len);
+        let reply = match reply {
+            Ok(body) if body.len() > MAX_CONTROL => {
+                let message = format!("the reply has {length} bytes; at most {MAX_CONTROL} can be sent");
+                Err(Failure { code: Code::TooLarge, message, outcome: Outcome::Done })
+            }
+            Ok(_) if !self.outbox().takes_reply(length) => {
+                Err(Failure::unknown(Code::Busy, "too many replies wait to be sent; ask again later"))
+            }
+            other => other,
+        };
+        match reply {
+            Ok(body) => self.send(Cause::Reply, Kind::Reply, id, body.into()),
+            Err(failure) => {
+                self.send(Cause::Reply, Kind::ReplyError, id, encode(&shortened(&failure, LONG_TEXT)).into());
+            }
+        }
     }
 }

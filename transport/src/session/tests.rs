@@ -89,6 +89,16 @@ async fn next_stream(inbound: &mut Inbound) -> Stream {
     }
 }
 
+/// Waits until a session has forgotten its streams.
+async fn gone(session: &Session) {
+    let gone = async {
+        while !session.core().streams.is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon(gone).await;
+}
+
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i / 7) as u8 ^ (i >> 16) as u8).collect()
 }
@@ -127,7 +137,7 @@ async fn requests_and_streams_over_every_link() {
         while let Some(call) = soon(calls.join_next()).await {
             call.unwrap();
         }
-        assert!(here.core().streams.is_empty());
+        gone(&here).await;
         let rtt = async {
             while here.rtt().is_none() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -269,12 +279,8 @@ async fn streams_end_in_three_ways() {
     soon(refused).await;
     assert!(other.reset_reason().is_some());
     drop(other);
-    let gone = async {
-        while !(here.core().streams.is_empty() && there.core().streams.is_empty()) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    soon(gone).await;
+    gone(&here).await;
+    gone(&there).await;
 }
 
 #[tokio::test]
@@ -303,6 +309,24 @@ async fn goodbye_reaches_the_peer_and_all_who_wait() {
     assert!(here.notify(vec![]).await.is_err() && here.open(vec![]).await.is_err());
     request.reply(Ok(vec![]));
     assert!(soon(inbound.next()).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn goodbye_is_heard_by_a_peer_that_is_talking() {
+    for _ in 0..20 {
+        let ((here, _in), (there, _in2)) = tcp_pair().await;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            while there.notify(vec![0; 50_000]).await.is_ok() {}
+            there.closed().await
+        });
+        while here.core().arrived.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        here.close(Failure::new(Code::Conflict, "enough"));
+        assert_eq!(soon(tasks.join_next()).await.unwrap().unwrap().message, "enough");
+        soon(here.closed()).await;
+    }
 }
 
 #[tokio::test]
