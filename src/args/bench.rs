@@ -1,0 +1,53 @@
+//! Arguments of `longshore bench`.
+
+use clap::{Args, Subcommand};
+use longshore_wire::Transport;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `longshore bench`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Round trips through the proxy to a worker, beside a bare echo over the same transport
+    Rpc(Rpc),
+    /// Writes and reads of three control nodes, beside the disk and the bare HTTP server
+    Kv(Kv),
+}
+
+/// How long to measure.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Pace {
+    /// Rounds; the median counts
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) rounds: u32,
+    /// Time of one case in one round
+    #[arg(long, default_value = "1s", value_parser = super::duration)]
+    pub(crate) time: Duration,
+}
+
+/// `longshore bench rpc`
+#[derive(Debug, Args)]
+pub(crate) struct Rpc {
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+    /// Which transports
+    #[arg(long, value_delimiter = ',', default_value = "tcp,tls,wss")]
+    pub(crate) transports: Vec<Transport>,
+    /// How many requests at once
+    #[arg(long, value_delimiter = ',', default_value = "1,64", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) in_flight: Vec<u32>,
+}
+
+/// `longshore bench kv`
+#[derive(Debug, Args)]
+pub(crate) struct Kv {
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+    /// How many clients at once
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64,256")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) clients: Vec<u32>,
+    /// Where the nodes keep their data: the disk to be measured [default: a temporary folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}

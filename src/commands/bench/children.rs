@@ -1,0 +1,156 @@
+//! A cluster of child processes for a benchmark, thrown away at its end.
+
+use crate::args::local::Init;
+use crate::client::{Call, Client};
+use crate::commands::{init, items};
+use anyhow::Context as _;
+use longshore_transport::Secret;
+use longshore_wire::Transport;
+use longshore_wire::credential::MIN_ITERATIONS;
+use serde_json::Value;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// Name of the cluster.
+pub(super) const CLUSTER: &str = "bench";
+/// Time for the whole cluster to come up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two looks.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Children and their folder.
+pub(super) struct Children {
+    folder: TempDir,
+    // Killed when dropped, before the folder goes.
+    running: Vec<(String, Child)>,
+    apis: Vec<SocketAddr>,
+    listening: Vec<(Transport, SocketAddr)>,
+}
+
+impl Children {
+    /// Prepares secrets; starts nothing.
+    pub(super) fn new(place: Option<&Path>) -> anyhow::Result<Self> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("longshore-bench-");
+        let folder = match place {
+            Some(place) => builder.tempdir_in(place).with_context(|| format!("cannot write to {}", place.display()))?,
+            None => builder.tempdir()?,
+        };
+        let dir = folder.path().join("made");
+        init::write_all(&Init { dir, cluster: CLUSTER.to_owned(), iterations: MIN_ITERATIONS })?;
+        Ok(Self { folder, running: Vec::new(), apis: Vec::new(), listening: Vec::new() })
+    }
+
+    /// Where the children keep their data.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The secret of the client role.
+    pub(super) fn client_secret(&self) -> anyhow::Result<Secret> {
+        Ok(Secret::from_file(self.made("client.secret"))?)
+    }
+
+    /// The API of control node `index`.
+    pub(super) fn api(&self, index: usize) -> anyhow::Result<Client> {
+        let address = self.apis.get(index).context("there is no such control node")?;
+        Client::at(&format!("http://{address}"), Duration::from_secs(30))
+    }
+
+    /// Where the first control node listens with this transport.
+    pub(super) fn listening(&self, transport: Transport) -> anyhow::Result<SocketAddr> {
+        let found = self.listening.iter().find(|(spoken, _)| *spoken == transport);
+        found.map(|(_, address)| *address).context("no control node speaks that")
+    }
+
+    /// Starts a control node that listens with these transports; the first one founds the cluster.
+    pub(super) fn control(&mut self, transports: &[Transport]) -> anyhow::Result<()> {
+        let name = format!("control-{}", self.apis.len() + 1);
+        let api = free_address()?;
+        let mut listen = String::new();
+        for transport in transports {
+            let address = free_address()?;
+            listen.push_str(&format!("[[listen]]\nuri = \"longshore://{address};transport={transport}\"\n"));
+            self.listening.push((*transport, address));
+        }
+        let (transport, first) = self.listening.first().context("a control node must listen")?;
+        let config = format!(
+            "{}{listen}[api]\nlisten = \"{api}\"\n",
+            self.common(&name, "control", &format!("longshore://{first};transport={transport}"))
+        );
+        let bootstrap = if self.apis.is_empty() { &["--bootstrap"][..] } else { &[] };
+        self.start(&name, &config, bootstrap)?;
+        self.apis.push(api);
+        Ok(())
+    }
+
+    /// Starts a worker that dials the first control node with this transport.
+    pub(super) fn worker(&mut self, transport: Transport) -> anyhow::Result<String> {
+        let name = format!("worker-{transport}");
+        let address = self.listening(transport)?;
+        let config = self.common(&name, "worker", &format!("longshore://{address};transport={transport}"));
+        self.start(&name, &config, &[])?;
+        Ok(name)
+    }
+
+    fn common(&self, name: &str, role: &str, discovery: &str) -> String {
+        let data = self.folder.path().join(name);
+        let (data, made) = (data.display(), self.made(""));
+        let made = made.display();
+        format!(
+            "[node]\nname = \"{name}\"\nroles = [\"{role}\"]\ndata_dir = \"{data}\"\n\
+             [cluster]\nname = \"{CLUSTER}\"\ndiscovery = [\"{discovery}\"]\n\
+             [auth]\nsecret_file = \"{made}{role}.secret\"\nverifiers_file = \"{made}verifiers.json\"\n"
+        )
+    }
+
+    fn made(&self, name: &str) -> PathBuf {
+        self.folder.path().join("made").join(name)
+    }
+
+    fn start(&mut self, name: &str, config: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        let file = self.folder.path().join(format!("{name}.toml"));
+        std::fs::write(&file, config)?;
+        let log = File::create(file.with_extension("log"))?;
+        let program = std::env::current_exe().context("cannot find this program itself")?;
+        let mut command = Command::new(program);
+        command.args(["run", "-c"]).arg(&file).args(arguments).env("LONGSHORE_LOG", "warn");
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
+        self.running.push((name.to_owned(), command.spawn().context("cannot start a child process")?));
+        Ok(())
+    }
+
+    /// Waits until the nodes that the first control node knows are as wanted.
+    pub(super) async fn wait(&mut self, path: &str, enough: impl Fn(&[Value]) -> bool) -> anyhow::Result<Value> {
+        let start = Instant::now();
+        let client = self.api(0)?;
+        loop {
+            let answer = client.json(Call::get(path)).await;
+            let list = answer.as_ref().map(|answer| if answer.is_array() { answer } else { &answer["members"] });
+            if list.as_ref().is_ok_and(|list| enough(items(list))) {
+                return answer;
+            }
+            for (name, child) in &mut self.running {
+                if let Some(status) = child.try_wait()? {
+                    let log = std::fs::read_to_string(self.folder.path().join(format!("{name}.log")))?;
+                    anyhow::bail!("{name} ended ({status}):\n{log}");
+                }
+            }
+            if start.elapsed() > PATIENCE {
+                let seen = answer.map_or_else(|error| error.to_string(), |answer| answer.to_string());
+                anyhow::bail!("the cluster did not come up within {PATIENCE:?}: {seen}");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+/// An address that nobody has at this moment.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}

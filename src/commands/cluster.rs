@@ -1,0 +1,70 @@
+//! `longshore cluster`: the control group.
+
+use super::{Remote, items};
+use crate::args::cluster::Cluster;
+use crate::client::Call;
+use crate::output::{self, Table, cell};
+use serde_json::Value;
+
+pub(super) async fn cluster(remote: &Remote, args: &Cluster) -> anyhow::Result<()> {
+    let status = remote.client.json(Call::get("/v1/cluster")).await?;
+    match args {
+        Cluster::Status => remote.print(&status, |status| {
+            summary(status)?;
+            output::line("")?;
+            members(remote, &status["members"])
+        }),
+        Cluster::Members => remote.print(&status["members"], |list| members(remote, list)),
+    }
+}
+
+fn summary(status: &Value) -> anyhow::Result<()> {
+    let leader = &status["leader"];
+    let named = items(&status["members"]).iter().find(|member| member["id"] == *leader || member["name"] == *leader);
+    let leader = named.map_or_else(|| cell(leader), |member| cell(&member["name"]));
+    let leader = if leader == "-" { "none: no majority of the voters can be reached".to_owned() } else { leader };
+    for (name, text) in [
+        ("cluster", format!("{} ({})", cell(&status["cluster"]), cell(&status["cluster_id"]))),
+        ("leader", leader),
+        ("quorum", yes_no(&status["quorum"])),
+        ("voters", format!("{} wanted", cell(&status["voters_wanted"]))),
+        (
+            "log",
+            format!(
+                "term {}, committed {}, applied here {}",
+                cell(&status["term"]),
+                cell(&status["committed"]),
+                cell(&status["applied"])
+            ),
+        ),
+    ] {
+        output::line(&format!("{name:<8} {}", output::plain(&text)))?;
+    }
+    Ok(())
+}
+
+fn members(remote: &Remote, list: &Value) -> anyhow::Result<()> {
+    let mut table = Table::new(&["NAME", "SHORT", "ROLE", "ALIVE", "ADDRESS", "(ID)", "(GENERATION)"], remote.wide());
+    for member in items(list) {
+        let text = |name: &str| cell(&member[name]);
+        let alive = yes_no(&member["alive"]);
+        table.row(vec![
+            text("name"),
+            text("short_id"),
+            text("role"),
+            alive,
+            text("address"),
+            text("id"),
+            text("generation"),
+        ]);
+    }
+    table.print()
+}
+
+fn yes_no(value: &Value) -> String {
+    match value {
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        other => cell(other),
+    }
+}

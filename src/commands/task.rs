@@ -1,0 +1,82 @@
+//! `longshore task` and `longshore request`: what runs on the workers, and a word with one of them.
+
+use super::{Remote, items, node};
+use crate::args::task::{Logs, Request, Task};
+use crate::client::{Call, path, query};
+use crate::error::Failed;
+use crate::output::{self, Format, Table, cell};
+use serde_json::{Value, json};
+use std::time::{Duration, SystemTime};
+
+pub(super) async fn task(remote: &Remote, args: Task) -> anyhow::Result<()> {
+    match args {
+        Task::List { instance, node } => {
+            let query = query(&[("instance", instance.as_deref()), ("node", node.as_deref())]);
+            let tasks = remote.client.json(Call::get(format!("/v1/tasks{query}"))).await?;
+            remote.print(&tasks, |tasks| table(remote, items(tasks)))
+        }
+        Task::Show { task } => {
+            let task = remote.client.json(Call::get(path("/v1/tasks/{}", &[&task]))).await?;
+            remote.print(&task, node::details)
+        }
+        Task::Logs(args) => logs(remote, &args).await,
+    }
+}
+
+/// The table of tasks.
+pub(super) fn table(remote: &Remote, tasks: &[Value]) -> anyhow::Result<()> {
+    let names = ["TASK", "NODE", "STATE", "RESTARTS", "EXIT", "SINCE", "(MESSAGE)"];
+    let mut table = Table::new(&names, remote.wide());
+    for task in tasks {
+        let text = |name: &str| cell(&task[name]);
+        let node = if task["node_name"].is_null() { text("node") } else { text("node_name") };
+        let since = since(&task["since"]);
+        table.row(vec![text("task"), node, text("state"), text("restarts"), text("exit_code"), since, text("message")]);
+    }
+    table.print()
+}
+
+/// How long ago, in the largest units that matter; a time comes in Unix milliseconds, anything else is shown as it is.
+fn since(value: &Value) -> String {
+    let Some(millis) = value.as_u64() else { return cell(value) };
+    let then = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+    let seconds = then.elapsed().unwrap_or_default().as_secs();
+    humantime::format_duration(Duration::from_secs(seconds))
+        .to_string()
+        .split(' ')
+        .take(2)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+async fn logs(remote: &Remote, args: &Logs) -> anyhow::Result<()> {
+    let tail = args.tail.map(|tail| tail.to_string());
+    let query = query(&[("follow", args.follow.then_some("true")), ("tail", tail.as_deref())]);
+    let mut answer = remote.client.open(Call::get(path("/v1/tasks/{}/logs", &[&args.task]) + &query)).await?;
+    while let Some(chunk) = answer.chunk().await? {
+        output::raw(&chunk)?;
+    }
+    Ok(())
+}
+
+pub(super) async fn request(remote: &Remote, args: Request) -> anyhow::Result<()> {
+    let timeout = u64::try_from(remote.client.timeout().as_millis()).unwrap_or(u64::MAX);
+    let wish = json!({"class": args.class, "body": args.json, "timeout_ms": timeout});
+    let call = Call::post(path("/v1/nodes/{}/request", &[&args.node]), &wish);
+    match remote.client.json(call).await {
+        Ok(answer) => remote.print(&answer, |answer| output::json(&answer["reply"])),
+        Err(error) => Err(refused(remote, &args, error)?),
+    }
+}
+
+/// Programs want to know whether a request that failed was carried out; people read it in the sentence.
+fn refused(remote: &Remote, args: &Request, error: anyhow::Error) -> anyhow::Result<anyhow::Error> {
+    let failed = error.downcast_ref::<Failed>();
+    let Some((failed, outcome)) = failed.and_then(|failed| Some((failed, failed.outcome()?))) else { return Ok(error) };
+    if remote.format != Format::Json {
+        return Ok(error);
+    }
+    let (node, class) = (&args.node, &args.class);
+    output::json(&json!({"node": node, "class": class, "outcome": outcome, "error": failed.to_string()}))?;
+    Ok(failed.silent().into())
+}

@@ -1,0 +1,48 @@
+//! `longshore run`: configuration → each component's options → running roles, until a signal or a fault ends them.
+//!
+//! It owns the order of start and stop: control first, worker first to go. A second signal ends the process at once.
+
+mod options;
+mod roles;
+mod signals;
+
+pub(crate) use options::{control_options, dial_options, load, make_folder, resolver, worker_options};
+pub(crate) use signals::Signals;
+
+use crate::args::local::Run;
+use crate::error::{Exit, Failed};
+use roles::Roles;
+use std::time::Duration;
+
+/// Time for a graceful end: a task's ten seconds, and a little for the rest.
+pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(15);
+
+pub(crate) async fn run(args: &Run) -> anyhow::Result<()> {
+    let config = load(&args.config)?;
+    let mut signals = Signals::new()?;
+    let starting = Roles::start(&config, args);
+    let roles = tokio::select! {
+        roles = starting => roles?,
+        signal = signals.wanted() => return Err(Failed::new(Exit::Failed, format!("{signal} while starting")).into()),
+    };
+    let fault = tokio::select! {
+        fault = roles.stopped() => Some(fault),
+        signal = signals.wanted() => {
+            tracing::info!(signal, "stopping; a second signal ends the process at once");
+            None
+        }
+    };
+    tokio::select! {
+        () = roles.stop(STOP_DEADLINE) => {}
+        signal = signals.wanted() => {
+            return Err(Failed::new(Exit::Failed, format!("{signal} while stopping: ended at once")).into());
+        }
+    }
+    match fault {
+        Some(fault) => Err(Failed::new(Exit::Failed, fault).into()),
+        None => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! From the configuration to each component's options.
+
+use crate::RELEASE;
+use crate::args::local::ConfigFile;
+use crate::error::Failed;
+use anyhow::Context as _;
+use longshore_config::{Config, OnStop};
+use longshore_control::{ApiListen, Bootstrap, Disk, Listen};
+use longshore_discovery::ResolverOptions;
+use longshore_transport::{
+    Backoff, ClientTls, ClientTlsOptions, DialOptions, ListenOptions, MAX_PENDING, Secret, ServerTls, SessionOptions,
+};
+use longshore_wire::Role;
+use longshore_wire::credential::Verifier;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+/// Reads the configuration, with the environment over it.
+pub(crate) fn load(args: &ConfigFile) -> anyhow::Result<Config> {
+    // A variable that is no UTF-8 cannot be one of ours with a valid value; its name is still checked by the others.
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let config = longshore_config::load(&args.file, environment)?;
+    if config.proxy.is_some() {
+        let why = "proxy.url is set, but this release cannot dial through a proxy; remove it";
+        return Err(Failed::usage(format!("{}: {why}", args.file.display())).into());
+    }
+    Ok(config)
+}
+
+/// How names are resolved.
+pub(crate) fn resolver(config: &Config) -> ResolverOptions {
+    ResolverOptions { nameservers: config.dns.nameservers.clone(), timeout: config.dns.timeout }
+}
+
+/// How others are dialled.
+pub(crate) fn dial_options(config: &Config) -> anyhow::Result<DialOptions> {
+    let tls = &config.tls;
+    let options = ClientTlsOptions { verify: tls.verify, ca_file: tls.ca_file.clone(), pin_file: tls.pin_file.clone() };
+    Ok(DialOptions { connect_timeout: config.timers.connect_timeout, tls: ClientTls::new(options)? })
+}
+
+fn session(config: &Config) -> SessionOptions {
+    SessionOptions {
+        ping_every: config.timers.ping_every,
+        ping_deadline: config.timers.ping_deadline,
+        lost_after: config.timers.session_lost_after,
+        ..SessionOptions::default()
+    }
+}
+
+/// A node with one role has the data folder to itself; with both, each role has a folder inside, since each has its own
+/// identity.
+fn folder(config: &Config, role: Role) -> anyhow::Result<PathBuf> {
+    let data = &config.node.data_dir;
+    let folder = if config.node.roles.len() > 1 {
+        if data.join("node-id").exists() {
+            let why = "belongs to a node with one role; move its content into a folder control or worker inside";
+            return Err(Failed::usage(format!("node.data_dir {} {why}", data.display())).into());
+        }
+        data.join(role.name())
+    } else {
+        data.clone()
+    };
+    make_folder(&folder)?;
+    Ok(folder)
+}
+
+/// Makes a folder that only its owner may enter.
+pub(crate) fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("cannot make the folder {} (node.data_dir)", folder.display()))
+}
+
+/// What a control node is started with.
+pub(crate) fn control_options(config: &Config, bootstrap: bool) -> anyhow::Result<longshore_control::Options> {
+    let data_dir = folder(config, Role::Control)?;
+    let mut api: Vec<ApiListen> = config.api.listen.iter().copied().map(ApiListen::Tcp).collect();
+    api.push(ApiListen::Unix(config.api.socket.clone()));
+    let timers = &config.timers;
+    Ok(longshore_control::Options {
+        node_name: config.node.name.clone(),
+        cluster: config.cluster.name.clone(),
+        bootstrap: bootstrap.then(|| read_verifiers(config)).transpose()?,
+        discovery: config.cluster.discovery.clone(),
+        resolver: resolver(config),
+        secret: Secret::from_file(&config.auth.secret_file)?,
+        listen: listeners(config, &data_dir)?,
+        dial: dial_options(config)?,
+        api,
+        timers: longshore_control::Timers {
+            heartbeat: timers.heartbeat,
+            election_min: timers.election_min,
+            election_max: timers.election_max,
+            voter_grace: timers.voter_grace,
+            session: session(config),
+            ..longshore_control::Timers::default()
+        },
+        release: RELEASE.to_owned(),
+        storage: Disk::Durable,
+        data_dir,
+    })
+}
+
+fn read_verifiers(config: &Config) -> anyhow::Result<Bootstrap> {
+    let missing = "auth.verifiers_file is missing: --bootstrap takes the new cluster's credentials from it (`longshore init` writes one)";
+    let path = config.auth.verifiers_file.as_ref().ok_or_else(|| Failed::usage(missing))?;
+    let text = std::fs::read(path).with_context(|| format!("cannot read auth.verifiers_file {}", path.display()))?;
+    let verifiers: Vec<Verifier> = serde_json::from_slice(&text)
+        .with_context(|| format!("auth.verifiers_file {} is no list of verifiers", path.display()))?;
+    Ok(Bootstrap { verifiers })
+}
+
+fn listeners(config: &Config, data_dir: &Path) -> anyhow::Result<Vec<Listen>> {
+    let encrypted = config.listen.iter().any(|listen| listen.transport.is_encrypted());
+    let tls = encrypted.then(|| server_tls(config, data_dir)).transpose()?;
+    let listener = |listen: &longshore_config::Listen| {
+        if !listen.transport.is_encrypted() {
+            tracing::warn!(bind = %listen.bind, transport = %listen.transport, "this listener is NOT encrypted: anybody on the way can read and change what nodes say");
+        }
+        Listen {
+            options: ListenOptions {
+                transport: listen.transport,
+                bind: listen.bind,
+                path: listen.path.clone(),
+                tls: tls.clone(),
+                max_pending: MAX_PENDING,
+            },
+            advertise: listen.advertise.clone(),
+        }
+    };
+    Ok(config.listen.iter().map(listener).collect())
+}
+
+/// The certificate of the configuration, or one that the node makes for itself.
+fn server_tls(config: &Config, data_dir: &Path) -> anyhow::Result<ServerTls> {
+    if let (Some(cert), Some(key)) = (&config.tls.cert_file, &config.tls.key_file) {
+        return Ok(ServerTls::from_files(cert, key)?);
+    }
+    let mut names: Vec<String> = Vec::new();
+    for listen in &config.listen {
+        names.extend(listen.advertise.as_ref().map(|uri| uri.host.clone()));
+        names.push(listen.bind.ip().to_string());
+    }
+    names.sort();
+    names.dedup();
+    Ok(ServerTls::self_signed(&names, Some(data_dir))?)
+}
+
+/// What a worker is started with.
+pub(crate) fn worker_options(config: &Config) -> anyhow::Result<longshore_worker::Options> {
+    let mut discovery = config.cluster.discovery.clone();
+    if discovery.is_empty() {
+        // A node with both roles finds itself.
+        discovery.extend(config.listen.iter().filter_map(|listen| listen.advertise.clone()));
+    }
+    Ok(longshore_worker::Options {
+        name: config.node.name.clone(),
+        data_dir: folder(config, Role::Worker)?,
+        cluster: config.cluster.name.clone(),
+        labels: config.node.labels.clone(),
+        discovery,
+        resolver: resolver(config),
+        secret: Secret::from_file(config.auth.worker_secret())?,
+        credential: config.auth.worker_credential.clone(),
+        dial: dial_options(config)?,
+        runtimes: config.worker.runtimes.clone(),
+        session: session(config),
+        backoff: Backoff::new(config.timers.reconnect_min, config.timers.reconnect_max),
+        release: RELEASE.to_owned(),
+        on_stop: match config.worker.on_stop {
+            OnStop::Keep => longshore_worker::OnStop::KeepTasks,
+            OnStop::Stop => longshore_worker::OnStop::StopTasks,
+        },
+    })
+}

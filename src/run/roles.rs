@@ -1,0 +1,75 @@
+//! The roles of one process.
+
+use super::{control_options, worker_options};
+use crate::args::local::Run;
+use longshore_config::Config;
+use longshore_control::ControlNode;
+use longshore_wire::Role;
+use longshore_worker::Worker;
+use std::future::pending;
+use std::time::Duration;
+
+/// What runs here.
+pub(super) struct Roles {
+    control: Option<ControlNode>,
+    worker: Option<Worker>,
+}
+
+impl Roles {
+    /// Starts what the configuration names.
+    pub(super) async fn start(config: &Config, args: &Run) -> anyhow::Result<Self> {
+        let mut roles = Self { control: None, worker: None };
+        if config.has_role(Role::Control) {
+            let control = ControlNode::start(control_options(config, args.bootstrap)?).await?;
+            tracing::info!(
+                node = %control.node_id(), name = config.node.name, cluster = config.cluster.name,
+                listen = ?control.listen_addresses(), api = ?control.api_addresses(), "control node runs"
+            );
+            roles.control = Some(control);
+        }
+        if config.has_role(Role::Worker) {
+            match Worker::start(worker_options(config)?).await {
+                Ok(worker) => {
+                    let (name, cluster) = (&config.node.name, &config.cluster.name);
+                    tracing::info!(node = %worker.node_id(), name, cluster, "worker runs");
+                    roles.worker = Some(worker);
+                }
+                Err(error) => {
+                    roles.stop(super::STOP_DEADLINE).await;
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(roles)
+    }
+
+    /// Resolves when a role has ended by itself, which none should; says which and why.
+    pub(super) async fn stopped(&self) -> String {
+        let control = async {
+            match &self.control {
+                Some(control) => control.stopped().await.to_string(),
+                None => pending().await,
+            }
+        };
+        let worker = async {
+            match &self.worker {
+                Some(worker) => worker.stopped().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            reason = control => format!("the control node has stopped: {reason}"),
+            () = worker => "the worker has stopped; its log says why".to_owned(),
+        }
+    }
+
+    /// Stops the worker, which may still need its owner, then the control node.
+    pub(super) async fn stop(&self, deadline: Duration) {
+        if let Some(worker) = &self.worker {
+            worker.stop(deadline).await;
+        }
+        if let Some(control) = &self.control {
+            control.stop(deadline).await;
+        }
+    }
+}
