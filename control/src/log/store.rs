@@ -81,9 +81,18 @@ impl Log {
     /// # Errors
     /// When the file cannot be opened or a stored value is damaged; says which.
     pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
-        let io = |doing, cause: &dyn fmt::Display| LogError::Io { path: path.into(), doing, cause: cause.to_string() };
-        let database = Database::builder().set_cache_size(CACHE).create(path).map_err(|error| io("opening", &error))?;
-        make_tables(&database).map_err(|error| io("opening", &error))?;
+        let database = Database::builder().set_cache_size(CACHE).create(path);
+        let log = Self::over(path, database.map_err(|error| opening(path, &error))?)?;
+        if let Some(folder) = path.parent() {
+            // Without this a power cut could take the new file's name away.
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| opening(path, &error))?;
+        }
+        Ok(log)
+    }
+
+    /// The log in an open database; `path` is what errors name.
+    pub(super) fn over(path: &Path, database: Database) -> Result<Self, LogError> {
+        make_tables(&database).map_err(|error| opening(path, &error))?;
         let shared = Shared {
             path: path.to_owned(),
             database: RwLock::new(Some(database)),
@@ -91,10 +100,6 @@ impl Log {
             fault: OnceLock::new(),
             failed: CancellationToken::new(),
         };
-        if let Some(folder) = path.parent() {
-            // Without this a power cut could take the new file's name away.
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| io("opening", &error))?;
-        }
         let index = shared.with_database(|database| load(&shared, database))?;
         *shared.index() = index;
         let shared = Arc::new(shared);
@@ -105,7 +110,7 @@ impl Log {
                 let shared = Arc::clone(&shared);
                 move || writer::run(&shared, jobs)
             })
-            .map_err(|error| io("opening", &error))?;
+            .map_err(|error| opening(path, &error))?;
         Ok(Self(Arc::new(Inner { shared, writer: Mutex::new(Some(Writer { queue, thread })) })))
     }
 
@@ -302,6 +307,10 @@ fn limit(entries: impl Iterator<Item = Result<Entry, LogError>>, budget: usize) 
         taken.push(entry);
     }
     Ok(taken)
+}
+
+fn opening(path: &Path, cause: &dyn fmt::Display) -> LogError {
+    LogError::Io { path: path.to_owned(), doing: "opening", cause: cause.to_string() }
 }
 
 fn make_tables(database: &Database) -> Result<(), redb::Error> {

@@ -4,8 +4,12 @@ use super::store::LOG;
 use super::*;
 use bytes::Bytes;
 use longshore_wire::NodeId;
-use redb::ReadableTable as _;
+use redb::backends::InMemoryBackend;
+use redb::{ReadableTable as _, StorageBackend};
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 fn entry(term: u64, index: u64, size: usize) -> Entry {
     let payload = Payload::Proposals(Bytes::from(vec![index.to_le_bytes()[0]; size]));
@@ -137,4 +141,63 @@ fn golden_record() {
     let newer = [&[2], &record[1..]].concat();
     assert_eq!(open_record::<Position>(&newer), Err("its format is 2, this release reads format 1".to_owned()));
     assert!(open_record::<Position>(&record[..4]).is_err());
+}
+
+/// A disk whose sync can be made to fail.
+#[derive(Debug, Default)]
+struct Disk {
+    memory: InMemoryBackend,
+    broken: Arc<AtomicBool>,
+    syncs_refused: Arc<AtomicU32>,
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.memory.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.memory.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.memory.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if self.broken.load(Ordering::SeqCst) {
+            self.syncs_refused.fetch_add(1, Ordering::SeqCst);
+            return Err(io::Error::other("the disk is gone"));
+        }
+        self.memory.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.memory.write(offset, data)
+    }
+}
+
+#[tokio::test]
+async fn a_failed_sync_acknowledges_nothing_and_is_never_tried_again() {
+    let disk = Disk::default();
+    let (broken, refused) = (Arc::clone(&disk.broken), Arc::clone(&disk.syncs_refused));
+    let database = redb::Database::builder().create_with_backend(disk).unwrap();
+    let log = Log::over(Path::new("log.redb"), database).unwrap();
+    append(&log, entries(1, 0..1)).await;
+
+    broken.store(true, Ordering::SeqCst);
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    log.append(entries(1, 1..2), Box::new(move |result| drop(sender.send(result)))).await.unwrap();
+    let fault = receiver.await.unwrap().unwrap_err();
+    assert!(fault.to_string().contains("the disk is gone"), "{fault}");
+    assert!(log.failed().is_cancelled());
+    assert_eq!(log.fault(), Some(fault.clone()));
+
+    broken.store(false, Ordering::SeqCst);
+    let tried = refused.load(Ordering::SeqCst);
+    let ballot = Ballot { term: 9, node: NodeId::from(1), committed: false };
+    assert_eq!(log.save_ballot(ballot).await, Err(fault.clone()), "a disk that works again proves nothing");
+    assert_eq!(log.append(entries(1, 2..3), Box::new(|_| ())).await, Err(fault));
+    assert_eq!(refused.load(Ordering::SeqCst), tried);
+    assert_eq!(log.ballot(), None);
 }

@@ -122,7 +122,7 @@ impl Snapshots {
     /// The state of the newest snapshot. A damaged one is an error, not a reason to take an older one: the log behind
     /// the older one has been purged.
     pub(super) fn restore(&self) -> Result<Option<(State, Meta)>, MachineError> {
-        let Some((_, path)) = self.finished()?.pop() else { return Ok(None) };
+        let Some(path) = self.finished()?.pop() else { return Ok(None) };
         let (state, meta) = load(open(&path)?, &path)?;
         self.set_newest(SnapshotFile::open(path, meta.clone())?);
         Ok(Some((state, meta)))
@@ -142,12 +142,12 @@ impl Snapshots {
         }
     }
 
-    /// Finished snapshots, oldest first.
-    fn finished(&self) -> Result<Vec<((u64, u64), PathBuf)>, MachineError> {
-        let names = names(&self.folder)?;
-        let mut found: Vec<_> = names.iter().filter_map(|name| Some((order(name)?, self.folder.join(name)))).collect();
-        found.sort();
-        Ok(found)
+    /// Finished snapshots, oldest first: the names sort as their numbers do.
+    fn finished(&self) -> Result<Vec<PathBuf>, MachineError> {
+        let mut names = names(&self.folder)?;
+        names.retain(|name| is_finished(name));
+        names.sort();
+        Ok(names.iter().map(|name| self.folder.join(name)).collect())
     }
 
     /// Writes a snapshot, synced, under its final name only when complete.
@@ -168,7 +168,7 @@ impl Snapshots {
     fn prune(&self) {
         let Ok(mut found) = self.finished() else { return };
         found.truncate(found.len().saturating_sub(KEPT));
-        for (_, path) in found {
+        for path in found {
             if let Err(error) = fs::remove_file(&path) {
                 tracing::warn!(path = %path.display(), %error, "an old snapshot cannot be removed");
             }
@@ -188,10 +188,10 @@ fn names(folder: &Path) -> Result<Vec<String>, MachineError> {
     names.collect::<Result<_, _>>().map_err(io)
 }
 
-/// Index and term in a finished snapshot's name.
-fn order(name: &str) -> Option<(u64, u64)> {
-    let (index, term) = name.strip_suffix(SUFFIX)?.split_once('-')?;
-    Some((index.parse().ok()?, term.parse().ok()?))
+fn is_finished(name: &str) -> bool {
+    let numbers = name.strip_suffix(SUFFIX).and_then(|stem| stem.split_once('-'));
+    let number = |text: &str| text.len() == 20 && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.is_some_and(|(index, term)| number(index) && number(term))
 }
 
 fn write(path: &Path, state: &State, meta: &Meta) -> std::io::Result<()> {

@@ -78,6 +78,11 @@ impl Table {
         live.map(|(node, _)| *node).collect()
     }
 
+    #[cfg(test)]
+    pub(super) fn count(&self, node: NodeId) -> usize {
+        self.sessions().by_node.get(&node).map_or(0, Vec::len)
+    }
+
     pub(super) fn changed(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

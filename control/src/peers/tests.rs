@@ -1,1 +1,105 @@
+//! Sessions that cross, end and come back.
 
+use super::*;
+use longshore_discovery::ResolverOptions;
+use longshore_transport::{
+    ClientTls, ClientTlsOptions, Peer, Secret, Stream, make_verifier, memory_pair, prove, verify,
+};
+use longshore_wire::credential::{MIN_ITERATIONS, Verifier};
+use longshore_wire::{RequestId, Role};
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Answers every request with its node's id.
+struct Name(NodeId);
+
+impl Serve for Name {
+    fn request(&self, _from: Peer, _request: PeerRequest) -> Answer<Result<Vec<u8>, Failure>> {
+        let name = self.0.to_string().into_bytes();
+        Box::pin(async move { Ok(name) })
+    }
+
+    fn open(&self, _from: Peer, _head: OpenPeer, stream: Stream) -> Answer<()> {
+        Box::pin(async move { stream.reset(Failure::new(Code::Unsupported, "no streams")) })
+    }
+}
+
+fn secret() -> Secret {
+    Secret::from_bytes(b"a secret of the control nodes").unwrap()
+}
+
+fn peers(id: u64) -> Peers {
+    let node = NodeId::from(id);
+    Peers::start(PeersOptions {
+        me: Identity::new(node, Role::Control, "test", "0"),
+        join: Join {
+            node,
+            name: String::new(),
+            boot: RequestId::default(),
+            addresses: Vec::new(),
+            release: String::new(),
+        },
+        keyring: Keyring::new(secret(), "control".to_owned()),
+        discovery: Discovery::new(ResolverOptions::default()).unwrap(),
+        uris: Vec::new(),
+        dial: DialOptions::new(ClientTls::new(ClientTlsOptions::default()).unwrap()),
+        session: SessionOptions::default(),
+    })
+}
+
+async fn connect(dialler: &Peers, acceptor: &Peers, verifier: &Verifier) {
+    let (near, far) = memory_pair();
+    let find = |_: &str| Some(verifier.clone());
+    let options = &dialler.0.options;
+    let (proven, verified) = tokio::join!(
+        prove(near, &options.me, &options.keyring, Role::Control),
+        verify(far, &acceptor.0.options.me, &find)
+    );
+    for (peers, proven) in [(acceptor, verified.unwrap()), (dialler, proven.unwrap())] {
+        let (session, inbound) = Session::start(proven, SessionOptions::default());
+        peers.adopt(session, inbound);
+    }
+}
+
+async fn ask(from: &Peers, to: &Peers) -> Result<Vec<u8>, Failure> {
+    let node = to.me().node;
+    from.request(node, &PeerRequest::ReadIndex, PATIENCE).await.map(|reply| reply.to_vec())
+}
+
+fn of(peers: &Peers, other: &Peers) -> usize {
+    peers.0.table.count(other.me().node)
+}
+
+async fn until(what: &str, reached: impl Fn() -> bool) {
+    let wait = async {
+        while !reached() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(timeout(PATIENCE, wait).await.is_ok(), "{what}");
+}
+
+#[tokio::test]
+async fn of_two_crossing_sessions_one_stays() {
+    let (a, b) = (peers(1), peers(2));
+    let verifier = make_verifier(&secret(), "control", Role::Control, MIN_ITERATIONS);
+    let early = {
+        connect(&a, &b, &verifier).await;
+        ask(&a, &b).await.unwrap_err()
+    };
+    assert_eq!((early.code, early.outcome), (Code::Unavailable, longshore_wire::Outcome::NotDone), "no handler yet");
+    for peers in [&a, &b] {
+        peers.serve_group(Arc::new(Name(peers.me().node)));
+    }
+    connect(&b, &a, &verifier).await;
+    assert_eq!((of(&a, &b), of(&b, &a)), (2, 2));
+    until("the older one is closed", || of(&a, &b) == 1 && of(&b, &a) == 1).await;
+    assert_eq!(ask(&a, &b).await, Ok(b.me().node.to_string().into_bytes()));
+    assert_eq!(ask(&b, &a).await, Ok(a.me().node.to_string().into_bytes()));
+    a.stop(PATIENCE).await;
+    until("the other side notices", || b.connected().is_empty()).await;
+    let gone = ask(&b, &a).await.unwrap_err();
+    assert_eq!((gone.code, gone.outcome), (Code::Unavailable, longshore_wire::Outcome::NotDone));
+    b.stop(PATIENCE).await;
+}

@@ -102,8 +102,7 @@ impl Actor {
     /// Runs until this node no longer owns the worker.
     pub(crate) async fn run(mut self) {
         let mut arrivals = self.shared().blobs.arrivals();
-        loop {
-            let Some(next) = self.round() else { break };
+        while let Some(next) = self.round() {
             tokio::select! {
                 biased;
                 Some(done) = self.jobs.join_next() => self.finish(done),

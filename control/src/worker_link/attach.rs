@@ -133,8 +133,9 @@ impl Attaching {
         };
         self.group.propose_one(command).await?;
         let mut changed = self.group.changed();
+        let boot = || self.group.state().node(worker).and_then(|node| node.boot(Role::Worker));
         let applied = async {
-            while !self.group.state().node(worker).is_some_and(|node| node.boot(Role::Worker) == Some(attach.boot)) {
+            while boot() != Some(attach.boot) {
                 changed.changed().await.ok()?;
             }
             Some(())
