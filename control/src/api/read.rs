@@ -27,9 +27,13 @@ pub(super) fn asked<T>(query: Asked<T>) -> Result<T, Problem> {
     query.map(|Query(query)| query).map_err(|error| Problem::invalid(format!("the query: {}", error.body_text())))
 }
 
-/// A JSON body; nothing at all stands for `{}`.
+/// A JSON object as body; nothing at all stands for `{}`.
 pub(super) fn json<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     let body: &[u8] = if body.is_empty() { b"{}" } else { body };
+    // serde would read an array as the fields in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::invalid("the body: a JSON object is expected, not an array"));
+    }
     serde_json::from_slice(body).map_err(|error| Problem::invalid(format!("the body: {error}")))
 }
 

@@ -1,5 +1,5 @@
 //! Whole control nodes in one process, over real sockets: the API, a worker played by the test, failover.
-#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod api;
 mod failover;
