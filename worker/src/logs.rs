@@ -1,14 +1,14 @@
 //! A task's output on its way to an operator.
 
 use crate::tasklog::{Chunk, TaskLog};
-use longshore_transport::Stream;
+use longshore_transport::{Stream, failure_of};
 use longshore_wire::edge::LogRequest;
 use longshore_wire::task::TaskStatus;
 use longshore_wire::{Code, Failure, TaskId};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 /// How often a followed output is looked at.
@@ -29,7 +29,7 @@ pub(crate) async fn serve(
             // A reader that has gone needs no end mark.
             let _ = stream.shutdown().await;
         }
-        Err(error) if stream.reset_reason().is_some() => tracing::debug!(%error, "a reader of an output has gone"),
+        Err(error) if failure_of(&error).is_some() => tracing::debug!(%error, "a reader of an output has gone"),
         Err(error) => stream.reset(Failure::new(Code::Internal, format!("the output cannot be read: {error}"))),
     }
 }
@@ -53,16 +53,29 @@ async fn send(
             if !live {
                 return Ok(());
             }
-            if let Some(reason) = stream.reset_reason() {
-                return Err(io::Error::other(reason));
-            }
-            tokio::time::sleep(POLL).await;
+            idle(stream).await?;
             continue;
         }
         at = found + bytes.len() as u64;
         stream.write_all(&bytes).await?;
         stream.flush().await?;
     }
+}
+
+/// Waits before the next look. A reader says nothing, so what its side shows is that it has gone: by a reset, or with the
+/// session.
+async fn idle(stream: &mut Stream) -> io::Result<()> {
+    let pause = tokio::time::sleep(POLL);
+    tokio::pin!(pause);
+    let mut byte = [0];
+    tokio::select! {
+        biased;
+        () = &mut pause => return Ok(()),
+        read = stream.read(&mut byte) => read?,
+    };
+    // It has finished its own direction, which ends nothing.
+    pause.await;
+    Ok(())
 }
 
 /// Whether the task may still write.

@@ -140,7 +140,7 @@ fn running_since(stat: &str) -> Option<u64> {
 ///
 /// Finds the process of a worker that was killed between making it and writing down its pid.
 pub(crate) fn leaders_below(tasks: &Path) -> BTreeMap<String, Process> {
-    let mut found = BTreeMap::new();
+    let mut found: BTreeMap<String, Process> = BTreeMap::new();
     let Ok(entries) = fs::read_dir("/proc") else { return found };
     for pid in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
         let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
@@ -148,7 +148,11 @@ pub(crate) fn leaders_below(tasks: &Path) -> BTreeMap<String, Process> {
         if leads_its_group(pid)
             && let Ok(process) = Process::find(pid)
         {
-            found.insert(task, process);
+            // A task may have made further groups; its own is the oldest.
+            let oldest = found.entry(task).or_insert_with(|| process.clone());
+            if process.start < oldest.start {
+                *oldest = process;
+            }
         }
     }
     found
