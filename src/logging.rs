@@ -6,12 +6,14 @@ use tracing_subscriber::EnvFilter;
 
 const LEVELS: &str = "LONGSHORE_LOG";
 const FORMAT: &str = "LONGSHORE_LOG_FORMAT";
+/// Libraries that tell at `info` what only their authors understand; `LONGSHORE_LOG=openraft=debug` still shows it.
+const QUIET: &str = "openraft=warn,hickory_net=warn,hickory_proto=warn,hickory_resolver=warn,tungstenite=warn";
 
 /// Starts the log output; `default` counts when `LONGSHORE_LOG` is not set.
 pub(crate) fn start(default: &str) -> anyhow::Result<()> {
     let levels = std::env::var(LEVELS).ok().filter(|text| !text.is_empty());
     let levels = levels.as_deref().unwrap_or(default);
-    let filter = EnvFilter::try_new(levels)
+    let filter = EnvFilter::try_new(format!("{QUIET},{levels}"))
         .map_err(|error| Failed::usage(format!("{LEVELS}='{levels}': {error}; write for example info or warn")))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match std::env::var(FORMAT).as_deref() {

@@ -34,8 +34,9 @@ pub(crate) async fn run(args: &Run) -> anyhow::Result<()> {
     };
     tokio::select! {
         () = roles.stop(STOP_DEADLINE) => {}
-        signal = signals.wanted() => {
-            return Err(Failed::new(Exit::Failed, format!("{signal} while stopping: ended at once")).into());
+        signal = signals.wanted_again() => {
+            tracing::warn!(signal, "ended at once; tasks may go on");
+            end_now();
         }
     }
     match fault {
@@ -45,4 +46,9 @@ pub(crate) async fn run(args: &Run) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Ends the process without another word of what is cut off by that.
+pub(crate) fn end_now() -> ! {
+    std::process::exit(Exit::Failed as i32)
 }

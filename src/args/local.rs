@@ -53,7 +53,7 @@ const ITERATIONS: std::ops::RangeInclusive<i64> =
 #[derive(Debug, Args)]
 pub(crate) struct ConfigFile {
     /// The configuration file
-    #[arg(short, long = "config", value_name = "FILE", env = "LONGSHORE_CONFIG")]
+    #[arg(short = 'c', long = "config", value_name = "FILE", env = "LONGSHORE_CONFIG")]
     pub(crate) file: PathBuf,
 }
 

@@ -85,10 +85,7 @@ fn print_manifest(manifest: &Manifest, digest: Digest, bytes: u64) -> anyhow::Re
     output::line(&format!("size     {}\n", size(bytes)))?;
     let mut flows = Table::new(&["FLOW", "ENTRY", "ARGUMENTS"], false);
     for (name, flow) in &manifest.flows {
-        let args = flow.args.iter().map(|(name, default)| match default {
-            Value::Null => format!("{name} (required)"),
-            default => format!("{name}={default}"),
-        });
+        let args = flow.args.iter().map(|(name, default)| argument(name, default));
         flows.row(vec![name.clone(), flow.entry.join(" "), args.collect::<Vec<_>>().join(", ")]);
     }
     flows.print()?;
@@ -156,5 +153,30 @@ fn flows(value: &Value) -> String {
 
 async fn show(remote: &Remote, app: &str) -> anyhow::Result<()> {
     let app = remote.client.json(Call::get(path("/v1/apps/{}", &[app]))).await?;
-    remote.print(&app, super::node::details)
+    remote.print(&app, |app| {
+        for name in ["app", "version", "runtime", "sha256"] {
+            output::line(&format!("{name:<8} {}", output::plain(&cell(&app[name]))))?;
+        }
+        output::line("")?;
+        let mut flows = Table::new(&["FLOW", "ENTRY", "ARGUMENTS", "RESTART"], remote.wide());
+        for (name, flow) in app["flows"].as_object().into_iter().flatten() {
+            let args = flow["args"].as_object().into_iter().flatten().map(|(name, default)| argument(name, default));
+            let entry = items(&flow["entry"]).iter().map(cell).collect::<Vec<_>>().join(" ");
+            flows.row(vec![name.clone(), entry, args.collect::<Vec<_>>().join(", "), cell(&flow["restart"])]);
+        }
+        flows.print()?;
+        output::line("")?;
+        let mut versions = Table::new(&["VERSION", "INSTALLED", "SIZE", "SHA256"], remote.wide());
+        for version in items(&app["versions"]) {
+            let installed = version["installed"].as_u64().map_or_else(|| "-".to_owned(), super::node::time);
+            let bytes = version["size"].as_u64().map_or_else(|| "-".to_owned(), size);
+            versions.row(vec![cell(&version["version"]), installed, bytes, cell(&version["sha256"])]);
+        }
+        versions.print()
+    })
+}
+
+/// An argument of a flow with its default.
+fn argument(name: &str, default: &Value) -> String {
+    if default.is_null() { format!("{name} (required)") } else { format!("{name}={default}") }
 }

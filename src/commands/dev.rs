@@ -10,7 +10,7 @@ use crate::args::local::Dev;
 use crate::client::{Call, Client, path};
 use crate::error::{Exit, Failed};
 use crate::output;
-use crate::run::{STOP_DEADLINE, Signals};
+use crate::run::{STOP_DEADLINE, Signals, end_now};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -35,7 +35,10 @@ pub(super) async fn dev(args: Dev, timeout: Duration) -> anyhow::Result<()> {
     };
     tokio::select! {
         () = town.stop(STOP_DEADLINE) => {}
-        _ = signals.wanted() => {}
+        _ = signals.wanted_again() => {
+            output::say("ended at once; tasks of the app may still run");
+            end_now();
+        }
     }
     result
 }

@@ -156,7 +156,7 @@ mod tests {
     fn what_is_written_is_valid_and_never_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let args = Init { dir: dir.path().join("a/b"), cluster: "prod".to_owned(), iterations: 4096 };
-        init(&args).unwrap();
+        write_all(&args).unwrap();
         for name in ["control.toml", "worker.toml"] {
             let config = longshore_config::load(&args.dir.join(name), std::iter::empty()).unwrap();
             assert_eq!(config.cluster.name, "prod");
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(serde_json::from_slice::<Vec<Verifier>>(&verifiers).unwrap().len(), 3);
         let before = std::fs::read(args.dir.join("worker.secret")).unwrap();
         std::fs::remove_file(args.dir.join("control.toml")).unwrap();
-        assert!(init(&args).unwrap_err().to_string().contains("worker.secret"));
+        assert!(write_all(&args).unwrap_err().to_string().contains("worker.secret"));
         assert_eq!(std::fs::read(args.dir.join("worker.secret")).unwrap(), before);
     }
 }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use hyper::Method;
 use longshore_wire::kv::MAX_VALUE;
 use serde_json::{Value, json};
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 
 pub(super) async fn kv(remote: &Remote, args: Kv) -> anyhow::Result<()> {
     match args {
@@ -45,7 +45,9 @@ async fn get(remote: &Remote, key: &str, local: bool) -> anyhow::Result<()> {
     let (revision, created) = (revision("x-longshore-revision"), revision("x-longshore-created-revision"));
     let value = answer.bytes().await?;
     if remote.format != Format::Json {
-        return output::raw(&value);
+        output::raw(&value)?;
+        // Scripts get the bytes as they are; a person's prompt begins on a line of its own.
+        return if std::io::stdout().is_terminal() && !value.ends_with(b"\n") { output::raw(b"\n") } else { Ok(()) };
     }
     let (text, encoding) = match std::str::from_utf8(&value) {
         Ok(text) => (text.to_owned(), "utf8"),
@@ -73,7 +75,7 @@ async fn write(remote: &Remote, key: &str, call: Call) -> anyhow::Result<()> {
         written.entry("revision").or_insert_with(|| revision.into());
     }
     remote.print(&Value::Object(written), |written| {
-        output::say(&format!("{} revision {}", output::plain(key), cell(&written["revision"])));
+        output::say(&format!("{}: revision {}", output::plain(key), cell(&written["revision"])));
         Ok(())
     })
 }

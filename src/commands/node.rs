@@ -6,6 +6,7 @@ use crate::client::{Call, path, query};
 use crate::output::{self, Table, cell};
 use hyper::Method;
 use serde_json::Value;
+use std::time::{Duration, SystemTime};
 
 pub(super) async fn node(remote: &Remote, args: Node) -> anyhow::Result<()> {
     match args {
@@ -74,10 +75,21 @@ pub(super) fn details(record: &Value) -> anyhow::Result<()> {
     let width = fields.keys().map(String::len).max().unwrap_or_default();
     for (name, value) in fields {
         let text = match value {
+            // Unix milliseconds.
+            Value::Number(millis) if TIMES.contains(&name.as_str()) => time(millis.as_u64().unwrap_or_default()),
             Value::Array(items) if items.iter().any(Value::is_object) => value.to_string(),
             other => cell(other),
         };
         output::line(&format!("{name:<width$}  {}", output::plain(&text)))?;
     }
     Ok(())
+}
+
+/// Fields that hold a time.
+const TIMES: [&str; 3] = ["since", "started", "installed"];
+
+/// A time as people and logs write it.
+pub(super) fn time(millis: u64) -> String {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+    humantime::format_rfc3339_seconds(time).to_string()
 }

@@ -25,19 +25,19 @@ pub(super) async fn task(remote: &Remote, args: Task) -> anyhow::Result<()> {
 
 /// The table of tasks.
 pub(super) fn table(remote: &Remote, tasks: &[Value]) -> anyhow::Result<()> {
-    let names = ["TASK", "NODE", "STATE", "RESTARTS", "EXIT", "SINCE", "(MESSAGE)"];
+    let names = ["TASK", "NODE", "STATE", "RESTARTS", "EXIT", "AGE", "(MESSAGE)"];
     let mut table = Table::new(&names, remote.wide());
     for task in tasks {
         let text = |name: &str| cell(&task[name]);
         let node = if task["node_name"].is_null() { text("node") } else { text("node_name") };
-        let since = since(&task["since"]);
-        table.row(vec![text("task"), node, text("state"), text("restarts"), text("exit_code"), since, text("message")]);
+        let age = age(&task["since"]);
+        table.row(vec![text("task"), node, text("state"), text("restarts"), text("exit_code"), age, text("message")]);
     }
     table.print()
 }
 
 /// How long ago, in the largest units that matter; a time comes in Unix milliseconds, anything else is shown as it is.
-fn since(value: &Value) -> String {
+fn age(value: &Value) -> String {
     let Some(millis) = value.as_u64() else { return cell(value) };
     let then = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
     let seconds = then.elapsed().unwrap_or_default().as_secs();

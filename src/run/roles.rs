@@ -3,7 +3,7 @@
 use super::{control_options, worker_options};
 use crate::args::local::Run;
 use longshore_config::Config;
-use longshore_control::ControlNode;
+use longshore_control::{ApiListen, ControlNode};
 use longshore_wire::Role;
 use longshore_worker::Worker;
 use std::future::pending;
@@ -23,7 +23,7 @@ impl Roles {
             let control = ControlNode::start(control_options(config, args.bootstrap)?).await?;
             tracing::info!(
                 node = %control.node_id(), name = config.node.name, cluster = config.cluster.name,
-                listen = ?control.listen_addresses(), api = ?control.api_addresses(), "control node runs"
+                listen = listening(&control), api = api(&control), "control node runs"
             );
             roles.control = Some(control);
         }
@@ -72,4 +72,20 @@ impl Roles {
             control.stop(deadline).await;
         }
     }
+}
+
+/// The addresses for workers and control nodes, for the log.
+fn listening(control: &ControlNode) -> String {
+    let addresses = control.listen_addresses();
+    let shown: Vec<String> = addresses.iter().map(|(transport, address)| format!("{transport}://{address}")).collect();
+    shown.join(" ")
+}
+
+/// The addresses of the API, as the command line takes them.
+fn api(control: &ControlNode) -> String {
+    let address = |address: &ApiListen| match address {
+        ApiListen::Tcp(address) => format!("http://{address}"),
+        ApiListen::Unix(path) => format!("unix://{}", path.display()),
+    };
+    control.api_addresses().iter().map(address).collect::<Vec<_>>().join(" ")
 }

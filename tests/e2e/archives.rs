@@ -18,7 +18,9 @@ fn upload(node: &Single, bytes: &[u8], announced: usize) -> String {
     stream.write_all(head.as_bytes()).unwrap();
     // The node may answer and close before it has read all of a bad archive.
     drop(stream.write_all(bytes));
-    drop(stream.shutdown(std::net::Shutdown::Write));
+    if announced > bytes.len() {
+        drop(stream.shutdown(std::net::Shutdown::Write));
+    }
     let mut answer = Vec::new();
     drop(stream.read_to_end(&mut answer));
     String::from_utf8_lossy(&answer).into_owned()

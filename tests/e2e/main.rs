@@ -4,6 +4,7 @@
 
 mod archives;
 mod capture;
+mod cli;
 mod cluster;
 mod counter;
 mod dev;

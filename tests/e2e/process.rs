@@ -71,21 +71,13 @@ impl Process {
         }
     }
 
-    /// Waits until it has ended by itself.
-    pub(crate) fn wait_exit(&mut self) -> ExitStatus {
-        let name = self.name.clone();
-        let child = self.child.as_mut().expect("it runs");
-        let status =
-            wait_for(&format!("the end of {name}"), || child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned()));
-        self.child = None;
-        status
-    }
-
     /// Asks it to end with SIGTERM, and waits.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        let mut child = self.child.take().expect("it runs");
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.wait_exit()
+        let ended = wait_for(&format!("the end of {}", self.name), || child.try_wait().unwrap().ok_or_else(|| self.log()));
+        ended
     }
 
     /// What it has written so far.

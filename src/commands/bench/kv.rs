@@ -61,7 +61,7 @@ pub(super) async fn kv(args: &Kv) -> anyhow::Result<Vec<Case>> {
     let mut cases: Vec<(What, u32, Case)> = Vec::new();
     for what in What::CASES {
         for clients in &args.clients {
-            let name = format!("{} {clients} clients", what.name());
+            let name = format!("{}, {clients} client{}", what.name(), if *clients == 1 { "" } else { "s" });
             cases.push((what, *clients, Case::new(name, "operations/s", what.floor())));
         }
     }

@@ -37,7 +37,7 @@ pub(super) async fn rpc(args: &Rpc) -> anyhow::Result<Vec<Case>> {
     let mut cases: Vec<(usize, u32, Case)> = Vec::new();
     for (number, lane) in lanes.iter().enumerate() {
         for in_flight in &args.in_flight {
-            let name = format!("rpc {} {in_flight} in flight", lane.transport);
+            let name = format!("rpc over {}, {in_flight} in flight", lane.transport);
             cases.push((number, *in_flight, Case::new(name, "requests/s", "bare echo of 64 bytes")));
         }
     }
