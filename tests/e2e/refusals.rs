@@ -24,7 +24,7 @@ fn strangers_are_refused_in_words_on_both_sides() {
         peer.start(&[]);
         let theirs = peer.wait_log(&["refused", word]);
         let id = wait_for("the node id", || {
-            let text = std::fs::read_to_string(single.dir.path().join(name).join("node_id"));
+            let text = std::fs::read_to_string(single.dir.path().join(name).join("node-id"));
             text.map(|id| id.trim().to_owned()).map_err(|error| error.to_string())
         });
         let ours = single.control.wait_log(&["refused", &id, word]);

@@ -1,7 +1,7 @@
 //! The worker's data folder: who holds it, what lies where, and how a file in it is replaced.
 //!
 //! ```text
-//! worker.lock  node_id  cluster.json          s/<short>.sock      cache/<digest>/…
+//! worker.lock  node-id  cluster.json          s/<short>.sock      cache/<digest>/…
 //! tasks/<task>/task.json  log  log.1  data/
 //! ```
 //!
@@ -51,7 +51,7 @@ impl Folder {
 
     /// The node's id, made at the first start.
     pub(crate) fn node_id(&self) -> Result<NodeId, StartError> {
-        let path = self.paths.root.join("node_id");
+        let path = self.paths.root.join("node-id");
         match fs::read_to_string(&path) {
             Ok(text) => text.trim().parse().map_err(|_| StartError::Damaged {
                 path,

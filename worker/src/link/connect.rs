@@ -197,7 +197,10 @@ impl Connector {
     async fn reach(&self, owner: &Owner, base: &Arc<Guard>) -> Result<Line, Trouble> {
         let dialled = tokio::time::timeout(OWNER_TOTAL, self.dial_owner(owner, base.0.peer().carrier)).await;
         let trouble = match dialled {
-            Ok(Ok(line)) => return Ok(line),
+            Ok(Ok(line)) => {
+                tracing::info!(owner = owner.name, "redirected to the owner");
+                return Ok(line);
+            }
             Ok(Err(trouble)) => trouble.text,
             Err(_) => format!("its addresses did not answer within {} s", OWNER_TOTAL.as_secs()),
         };
