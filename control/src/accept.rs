@@ -17,7 +17,7 @@ use longshore_transport::{
     Identity, Link, Listener, Pending, Proven, Session, SessionOptions, Stream, Verifiers, verify,
 };
 use longshore_wire::credential::Verifier;
-use longshore_wire::{NodeId, Role};
+use longshore_wire::{Code, Failure, NodeId, Role};
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
@@ -92,11 +92,23 @@ impl Reception {
     async fn serve(&self, proven: Proven) {
         let role = proven.peer.role;
         let (session, inbound) = Session::start(proven, self.session.clone());
+        // Sessions with control nodes are kept and ended by [`Peers`].
+        let _goodbye = (role != Role::Control).then(|| Goodbye(session.clone()));
         match role {
             Role::Control => self.peers.adopt(session, inbound),
             Role::Worker => worker_link::serve(Arc::clone(&self.workers), session, inbound).await,
             Role::Client => client_link::serve(self.reach.clone(), session, inbound).await,
         }
+    }
+}
+
+/// Ends a session when nobody serves it any more: at the node's stop the peer shall look for another node at once. A
+/// session that has ended already keeps its reason.
+struct Goodbye(Session);
+
+impl Drop for Goodbye {
+    fn drop(&mut self) {
+        self.0.close(Failure::new(Code::Unavailable, "this control node is stopping; come back to another one"));
     }
 }
 

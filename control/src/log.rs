@@ -16,6 +16,7 @@ mod entry;
 mod error;
 mod index;
 mod record;
+mod sizes;
 mod store;
 mod writer;
 

@@ -26,6 +26,7 @@ mod reads;
 mod start;
 mod status;
 mod types;
+mod upkeep;
 
 pub(crate) use group::Group;
 pub use start::GroupError;

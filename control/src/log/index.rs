@@ -1,5 +1,6 @@
 //! What is known of the log without reading the file: its ends, the vote, and the newest entries.
 
+use super::sizes::Sizes;
 use super::{Ballot, Entry, Position};
 use std::collections::BTreeMap;
 
@@ -20,8 +21,8 @@ pub(super) struct Index {
     /// The newest entries: all that are not synced yet, and some that are. Without gap, up to `last`.
     tail: BTreeMap<u64, Entry>,
     tail_bytes: usize,
-    /// One more than the last entry that is synced.
-    synced: u64,
+    /// Bytes of all entries, in memory or not.
+    sizes: Sizes,
 }
 
 impl Index {
@@ -34,6 +35,7 @@ impl Index {
     pub(super) fn push(&mut self, entry: Entry) {
         self.last = Some(entry.position);
         self.tail_bytes += entry.size();
+        self.sizes.add(entry.position.index, entry.size());
         self.tail.insert(entry.position.index, entry);
     }
 
@@ -43,7 +45,7 @@ impl Index {
             self.tail_bytes -= entry.size();
         }
         self.last = before;
-        self.synced = self.synced.min(from);
+        self.sizes.truncate(from);
     }
 
     /// Forgets the entries up to `upto`.
@@ -52,14 +54,14 @@ impl Index {
         let gone = std::mem::replace(&mut self.tail, kept);
         self.tail_bytes -= gone.values().map(Entry::size).sum::<usize>();
         self.purged = Some(upto);
+        self.sizes.purge(upto.index);
         if self.last.is_none_or(|last| last.index < upto.index) {
             self.last = Some(upto);
         }
     }
 
     /// The file holds all entries below `next` now. Drops the oldest of them from memory when there are too many.
-    pub(super) fn synced(&mut self, next: u64) {
-        self.synced = next;
+    pub(super) fn shrink(&mut self, next: u64) {
         while self.tail_bytes > TAIL_BYTES {
             let Some(oldest) = self.tail.first_entry().filter(|oldest| *oldest.key() < next) else { break };
             self.tail_bytes -= oldest.remove().size();
@@ -74,6 +76,16 @@ impl Index {
     /// The entries in memory from `from` to before `to`.
     pub(super) fn tail(&self, from: u64, to: u64) -> impl Iterator<Item = &Entry> {
         self.tail.range(from..to.max(from)).map(|(_, entry)| entry)
+    }
+
+    /// Bytes of the entries behind this one, or of all; to within [`sizes::SEGMENT`].
+    pub(super) fn bytes_behind(&self, index: Option<u64>) -> usize {
+        self.sizes.behind(index)
+    }
+
+    /// The entry up to which the log can be purged so that about this many bytes are left; `None` when it is smaller.
+    pub(super) fn excess(&self, kept: usize) -> Option<u64> {
+        self.sizes.excess(kept)
     }
 
     /// The part of `from..to` that exists.

@@ -145,6 +145,16 @@ impl Log {
         self.index().committed = committed;
     }
 
+    /// About how many bytes the entries behind this one have, or all of them.
+    pub(crate) fn bytes_behind(&self, index: Option<u64>) -> usize {
+        self.index().bytes_behind(index)
+    }
+
+    /// The entry up to which the log can be purged so that about this many bytes are left; `None` when it is smaller.
+    pub(crate) fn excess(&self, kept: usize) -> Option<u64> {
+        self.index().excess(kept)
+    }
+
     /// The fault that ended the log, if one did.
     pub(crate) fn fault(&self) -> Option<LogError> {
         self.0.shared.fault.get().cloned()
@@ -342,7 +352,7 @@ fn load(shared: &Shared, database: &Database) -> Result<Index, LogError> {
             return Err(shared.damaged(format_args!("log entry {number}"), why));
         }
         index.push(entry);
-        index.synced(number + 1);
+        index.shrink(number + 1);
     }
     Ok(index)
 }

@@ -74,7 +74,7 @@ fn commit(shared: &Shared, batch: &[Job]) -> Result<(), LogError> {
     let synced = shared
         .with_database(|database| write(database, batch, committed).map_err(|error| shared.io("writing", &error)))?;
     if let Some(next) = synced {
-        shared.index().synced(next);
+        shared.index().shrink(next);
     }
     Ok(())
 }

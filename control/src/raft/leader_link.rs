@@ -2,6 +2,7 @@
 
 use super::engine::{Engine, no_quorum};
 use super::message;
+use super::status::Leadership;
 use super::types::Batch;
 use bytes::Bytes;
 use longshore_state::Outcome;
@@ -21,8 +22,11 @@ pub(super) async fn commit(engine: &Engine, batch: Bytes, deadline: Instant) -> 
     let mut uncertain = false;
     loop {
         let attempt = match engine.leader(deadline).await {
-            Ok(now) if now.is_leader => write(engine, batch.clone(), deadline).await,
-            Ok(now) => forward(engine, now.leader.unwrap_or(engine.0.node), &batch, deadline).await,
+            Ok(now) => tokio::select! {
+                biased;
+                outcomes = attempt(engine, now, &batch, deadline) => outcomes,
+                failure = replaced(engine, now) => Err(failure),
+            },
             Err(failure) => Err(failure),
         };
         let mut failure = match attempt {
@@ -38,6 +42,21 @@ pub(super) async fn commit(engine: &Engine, batch: Bytes, deadline: Instant) -> 
         }
         sleep(PAUSE).await;
     }
+}
+
+async fn attempt(engine: &Engine, now: Leadership, batch: &Bytes, deadline: Instant) -> Result<Vec<Outcome>, Failure> {
+    match now.leader {
+        Some(leader) if !now.is_leader => forward(engine, leader, batch, deadline).await,
+        _ => write(engine, batch.clone(), deadline).await,
+    }
+}
+
+/// Resolves when somebody else leads, or nobody: a silent leader must not use up the whole deadline, and openraft 0.9
+/// never answers for entries that a snapshot of another leader has passed over.
+async fn replaced(engine: &Engine, then: Leadership) -> Failure {
+    let mut leadership = engine.0.leadership.subscribe();
+    let _ = leadership.wait_for(|now| now.leader != then.leader || now.is_leader != then.is_leader).await;
+    Failure::unknown(Code::NoQuorum, "the control group's leader was replaced while it worked on the request")
 }
 
 /// Whether another leader, or the same one a moment later, may answer otherwise.

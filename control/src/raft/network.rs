@@ -10,16 +10,19 @@ use longshore_wire::{Code, Failure, NodeId};
 use openraft::error::{
     Fatal, NetworkError, PayloadTooLarge, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
 };
-use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::{EmptyNode, OptionalSend, Snapshot};
 use serde::{Serialize, de::DeserializeOwned};
 use std::io;
+use std::iter;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Bytes of a snapshot read and sent at a time.
 const CHUNK: usize = 256 * 1024;
+/// Pause before a message to a node that was not reached: finding that there is no session costs nothing.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Largest answer to a snapshot, in bytes.
 const ANSWER: u64 = 64 * 1024;
 
@@ -58,10 +61,10 @@ impl Messenger {
     }
 }
 
-/// Without session openraft shall wait a moment; anything else is tried again at once.
+/// After a timeout openraft may try again at once; without session, or refused, it shall wait a moment.
 fn rpc_error(failure: &Failure) -> RpcError {
     match failure.code {
-        Code::Timeout | Code::Busy => RPCError::Network(NetworkError::new(failure)),
+        Code::Timeout => RPCError::Network(NetworkError::new(failure)),
         Code::TooLarge => RPCError::PayloadTooLarge(PayloadTooLarge::new_entries_hint(1)),
         _ => RPCError::Unreachable(Unreachable::new(failure)),
     }
@@ -120,6 +123,10 @@ impl RaftNetwork<Types> for Messenger {
         let installed = message::unpack::<Installed>(&answer).and_then(|installed| installed);
         let ballot = installed.map_err(|failure| unreachable(&failure))?;
         Ok(SnapshotResponse { vote: convert::vote(ballot) })
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(iter::repeat(PAUSE))
     }
 }
 

@@ -9,6 +9,7 @@ use super::network::Network;
 use super::reads;
 use super::status::{self, Leadership};
 use super::types::Raft;
+use super::upkeep;
 use crate::identity::random_ulid;
 use crate::log::{Log, LogError};
 use crate::machine::{Machine, MachineError};
@@ -210,6 +211,7 @@ fn spawn(engine: Engine, patience: Duration) -> Group {
     tracker.spawn(reads::run(engine.clone(), asked));
     tracker.spawn(watch_metrics(engine.clone(), patience));
     tracker.spawn(watch_state(engine.clone()));
+    tracker.spawn(upkeep::run(engine.clone()));
     Group::new(engine, proposals, reads, tracker)
 }
 
