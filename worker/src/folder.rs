@@ -146,7 +146,7 @@ mod tests {
         drop(folder);
         let folder = Folder::open(&dir.path().join("a/b")).unwrap();
         assert_eq!(folder.node_id().unwrap(), id);
-        fs::write(dir.path().join("a/b/node_id"), "rubbish").unwrap();
+        fs::write(dir.path().join("a/b/node-id"), "rubbish").unwrap();
         assert!(matches!(folder.node_id(), Err(StartError::Damaged { .. })));
     }
 
