@@ -43,7 +43,8 @@ const fn status_of(code: Code) -> StatusCode {
         Code::Timeout => StatusCode::GATEWAY_TIMEOUT,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::Forbidden => StatusCode::FORBIDDEN,
-        Code::Corrupt | Code::Internal | Code::Other => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::Corrupt => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::Internal | Code::Other => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

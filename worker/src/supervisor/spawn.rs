@@ -110,9 +110,15 @@ fn finish(spec: &TaskSpec, child: Child) -> Result<(Process, Child), SpawnError>
 
 /// The path of a file of the archive; `None` when it would lie elsewhere.
 fn inside(archive: &Path, entry: &str) -> Option<PathBuf> {
-    let relative = Path::new(entry);
-    let fine = relative.components().all(|part| matches!(part, Component::CurDir | Component::Normal(_)));
-    (fine && relative.file_name().is_some()).then(|| archive.join(relative))
+    let mut path = archive.to_owned();
+    for part in Path::new(entry).components() {
+        match part {
+            Component::Normal(name) => path.push(name),
+            Component::CurDir => {}
+            _ => return None,
+        }
+    }
+    (path != archive).then_some(path)
 }
 
 /// Two handles that append: after a rotation has emptied the file they go on at its start.
