@@ -18,6 +18,7 @@ mod table;
 
 pub(crate) use serve::{Answer, Serve};
 
+use self::serve::Handler;
 use self::table::Table;
 use longshore_discovery::Discovery;
 use longshore_transport::{DialOptions, Identity, Inbound, Keyring, Session, SessionOptions};
@@ -25,7 +26,7 @@ use longshore_wire::peer::{Join, OpenPeer, PeerRequest};
 use longshore_wire::{ClusterUri, Code, Endpoint, Failure, NodeId};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -57,8 +58,8 @@ struct Shared {
     options: PeersOptions,
     table: Table,
     known: watch::Sender<BTreeMap<NodeId, Vec<ClusterUri>>>,
-    group: OnceLock<Arc<dyn Serve>>,
-    rest: OnceLock<Arc<dyn Serve>>,
+    group: Handler,
+    rest: Handler,
     /// Who answered at an endpoint that discovery gave, so that connected nodes are not dialled again and again.
     behind: Mutex<HashMap<Endpoint, NodeId>>,
     tracker: TaskTracker,
@@ -79,8 +80,8 @@ impl Peers {
             options,
             table: Table::new(me),
             known: watch::Sender::new(BTreeMap::new()),
-            group: OnceLock::new(),
-            rest: OnceLock::new(),
+            group: Handler::default(),
+            rest: Handler::default(),
             behind: Mutex::default(),
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -96,14 +97,14 @@ impl Peers {
     }
 
     /// Says who answers everything that is not the group's: Worker, Join, blobs, tunnels, logs. Until then such requests
-    /// are refused as `Unavailable`. Once only.
+    /// are refused as `Unavailable`.
     pub(crate) fn serve(&self, handler: Arc<dyn Serve>) {
-        let _ = self.0.rest.set(handler);
+        self.0.rest.set(Some(handler));
     }
 
-    /// Says who answers Raft messages, proposals, read indexes and snapshots. Once only.
+    /// Says who answers Raft messages, proposals, read indexes and snapshots.
     pub(crate) fn serve_group(&self, handler: Arc<dyn Serve>) {
-        let _ = self.0.group.set(handler);
+        self.0.group.set(Some(handler));
     }
 
     /// Takes over a proven session with a control node and serves it until it ends.
@@ -175,6 +176,9 @@ impl Peers {
         self.0.table.close_all(&Failure::new(Code::Unavailable, "this control node is stopping"));
         self.0.tracker.close();
         let _ = tokio::time::timeout(deadline, self.0.tracker.wait()).await;
+        // The handlers hold this in turn.
+        self.0.group.set(None);
+        self.0.rest.set(None);
     }
 }
 

@@ -5,7 +5,7 @@ use longshore_transport::{Inbound, Incoming, Peer, Request, Session, Stream};
 use longshore_wire::peer::{OpenPeer, PeerRequest};
 use longshore_wire::{Code, Failure, decode};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// An answer under way.
@@ -21,6 +21,21 @@ pub(crate) trait Serve: Send + Sync + 'static {
 
     /// Takes a stream. It owns it from now on.
     fn open(&self, from: Peer, head: OpenPeer, stream: Stream) -> Answer<()>;
+}
+
+/// Who answers; nobody before the start is complete, and after the stop.
+#[derive(Default)]
+pub(super) struct Handler(Mutex<Option<Arc<dyn Serve>>>);
+
+impl Handler {
+    pub(super) fn set(&self, handler: Option<Arc<dyn Serve>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = handler;
+    }
+
+    fn get(&self) -> Result<Arc<dyn Serve>, Failure> {
+        let handler = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        handler.ok_or_else(|| Failure::new(Code::Unavailable, "this control node is starting or stopping"))
+    }
 }
 
 /// Serves the session until it ends.
@@ -81,8 +96,8 @@ async fn answer(peers: &Peers, from: Peer, request: Request) {
 
 async fn ask(peers: &Peers, from: Peer, request: PeerRequest) -> Result<Vec<u8>, Failure> {
     let handler = match &request {
-        PeerRequest::Raft { .. } | PeerRequest::Propose { .. } | PeerRequest::ReadIndex => handler(&peers.0.group),
-        PeerRequest::Join(_) | PeerRequest::Worker { .. } => handler(&peers.0.rest),
+        PeerRequest::Raft { .. } | PeerRequest::Propose { .. } | PeerRequest::ReadIndex => peers.0.group.get(),
+        PeerRequest::Join(_) | PeerRequest::Worker { .. } => peers.0.rest.get(),
     }?;
     handler.request(from, request).await
 }
@@ -91,9 +106,9 @@ async fn take(peers: &Peers, from: Peer, head: &[u8], stream: Stream) {
     let opened = decode::<OpenPeer>(head).map_err(|error| Failure::new(Code::Unsupported, error.to_string()));
     let handled = opened.and_then(|head| {
         let handler = match &head {
-            OpenPeer::Snapshot { .. } => handler(&peers.0.group),
+            OpenPeer::Snapshot { .. } => peers.0.group.get(),
             OpenPeer::PutBlob { .. } | OpenPeer::GetBlob { .. } | OpenPeer::Tunnel { .. } | OpenPeer::Logs { .. } => {
-                handler(&peers.0.rest)
+                peers.0.rest.get()
             }
         }?;
         Ok((handler, head))
@@ -102,8 +117,4 @@ async fn take(peers: &Peers, from: Peer, head: &[u8], stream: Stream) {
         Ok((handler, head)) => handler.open(from, head, stream).await,
         Err(failure) => stream.reset(failure),
     }
-}
-
-fn handler(slot: &OnceLock<Arc<dyn Serve>>) -> Result<Arc<dyn Serve>, Failure> {
-    slot.get().cloned().ok_or_else(|| Failure::new(Code::Unavailable, "this control node is still starting"))
 }
