@@ -26,11 +26,10 @@ fn upload(node: &Single, bytes: &[u8], announced: usize) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Every file below the data folder that belongs to no other store.
+/// Every file below the folder where archives are stored and uploads begin.
 fn blobs(node: &Single) -> Vec<String> {
     let mut found = Vec::new();
-    collect(&node.dir.path().join("data"), &mut found);
-    found.retain(|path| path.contains("blob") || path.contains("tmp") || path.contains("upload"));
+    collect(&node.dir.path().join("data/blobs"), &mut found);
     found
 }
 

@@ -76,7 +76,8 @@ impl Process {
         let mut child = self.child.take().expect("it runs");
         let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let ended = wait_for(&format!("the end of {}", self.name), || child.try_wait().unwrap().ok_or_else(|| self.log()));
+        let ended =
+            wait_for(&format!("the end of {}", self.name), || child.try_wait().unwrap().ok_or_else(|| self.log()));
         ended
     }
 

@@ -2,7 +2,7 @@
 
 use crate::capture::Capture;
 use crate::process::wait_for;
-use crate::single::{Single, TCP_PORT};
+use crate::single::{Claim, Single, TCP_PORT};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -13,14 +13,17 @@ fn strangers_are_refused_in_words_on_both_sides() {
     let made = single.dir.path().join("made");
     let wrong = single.dir.path().join("wrong.secret");
     std::fs::write(&wrong, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let (of_worker, of_control) = (made.join("worker.secret"), made.join("control.secret"));
+    let worker = Claim { role: "worker", credential: "worker", secret: &of_worker, cluster: "test" };
     let cases = [
-        ("wrong-secret", "worker", wrong, "test", "secret"),
-        ("wrong-cluster", "worker", made.join("worker.secret"), "other", "cluster"),
-        ("wrong-role", "control", made.join("worker.secret"), "test", "secret"),
-        ("wrong-rank", "worker", made.join("control.secret"), "test", "secret"),
+        ("wrong-secret", Claim { secret: &wrong, ..worker }, "secret"),
+        ("wrong-cluster", Claim { cluster: "other", ..worker }, "cluster"),
+        ("workers-secret", Claim { role: "control", credential: "control", ..worker }, "secret"),
+        ("controls-secret", Claim { secret: &of_control, ..worker }, "secret"),
+        ("controls-credential", Claim { credential: "control", secret: &of_control, ..worker }, "role"),
     ];
-    for (name, role, secret, cluster, word) in cases {
-        let mut peer = single.peer(name, role, &secret, cluster, &single.wss());
+    for (name, claim, word) in cases {
+        let mut peer = single.peer(name, claim, &single.wss());
         peer.start(&[]);
         let theirs = peer.wait_log(&["refused", word]);
         let id = wait_for("the node id", || {
@@ -47,7 +50,8 @@ fn a_recorded_handshake_is_worth_nothing_and_holds_no_secret() {
     let door = SocketAddr::new(single.subnet.host(7), TCP_PORT);
     let capture = Capture::start(door, tcp);
     let secret = single.dir.path().join("made/worker.secret");
-    let mut worker = single.peer("worker-1", "worker", &secret, "test", &format!("longshore://{door};transport=tcp"));
+    let claim = Claim { role: "worker", credential: "worker", secret: &secret, cluster: "test" };
+    let mut worker = single.peer("worker-1", claim, &format!("longshore://{door};transport=tcp"));
     worker.start(&[]);
     wait_for("the worker to be driven", || {
         let nodes = single.cli().try_json(&["node", "list"])?;

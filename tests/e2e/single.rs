@@ -13,6 +13,15 @@ pub(crate) struct Single {
     pub(crate) control: Process,
 }
 
+/// Who a peer says it is, and what it holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Claim<'a> {
+    pub(crate) role: &'a str,
+    pub(crate) credential: &'a str,
+    pub(crate) secret: &'a Path,
+    pub(crate) cluster: &'a str,
+}
+
 /// Port of its plain TCP listener.
 pub(crate) const TCP_PORT: u16 = 8140;
 
@@ -69,8 +78,9 @@ listen = "{ip}:8138"
         std::fs::read_to_string(self.dir.path().join("made").join(name)).unwrap().trim().to_owned()
     }
 
-    /// A peer with the given role, secret file and cluster name that dials `uri`.
-    pub(crate) fn peer(&self, name: &str, role: &str, secret: &Path, cluster: &str, uri: &str) -> Process {
+    /// Prepares a peer that dials `uri`.
+    pub(crate) fn peer(&self, name: &str, claim: Claim<'_>, uri: &str) -> Process {
+        let Claim { role, credential, secret, cluster } = claim;
         let listen = match role {
             "control" => format!("[[listen]]\nuri = \"longshore://{}:8143;transport=wss\"\n", self.subnet.host(9)),
             _ => String::new(),
@@ -85,6 +95,7 @@ name = "{cluster}"
 discovery = ["{uri}"]
 [auth]
 secret_file = "{secret}"
+credential = "{credential}"
 [api]
 listen = "{api}:8138"
 "#,
