@@ -194,7 +194,4 @@ pub struct Timers {
     /// A voter dead for so long is replaced.
     #[serde(serialize_with = "duration::serialize")]
     pub voter_grace: Duration,
-    /// A worker away for so long is lost.
-    #[serde(serialize_with = "duration::serialize")]
-    pub worker_lost_after: Duration,
 }

@@ -129,7 +129,6 @@ sections! {
         election_min: Span, Text;
         election_max: Span, Text;
         voter_grace: Span, Text;
-        worker_lost_after: Span, Text;
     }
 }
 

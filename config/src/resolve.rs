@@ -183,7 +183,6 @@ impl Check<'_> {
             election_min: or(file.election_min, 1000),
             election_max: or(file.election_max, 2000),
             voter_grace: or(file.voter_grace, 10_000),
-            worker_lost_after: or(file.worker_lost_after, 60_000),
         };
         self.timers_fit(&timers)?;
         Ok(timers)

@@ -18,11 +18,8 @@ use longshore_transport::{
 };
 use longshore_wire::credential::Verifier;
 use longshore_wire::{Code, Failure, NodeId, Role};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-
-/// The credential of the control nodes.
-pub(crate) const CONTROL: &str = "control";
 
 /// What serving a connection needs. Cheap to clone.
 #[derive(Clone)]
@@ -34,15 +31,15 @@ pub(crate) struct Reception {
     pub(crate) workers: Arc<WorkerLinks>,
     pub(crate) loops: Loops,
     pub(crate) session: SessionOptions,
-    /// Made of this node's own secret: a node that is still joining has no replicated credentials, but must be able to
+    /// Made of this node's own secret at a start without state: a node that is still joining has no replicated credentials, but must be able to
     /// answer the other control nodes.
-    pub(crate) own: Arc<OnceLock<Verifier>>,
+    pub(crate) own: Option<Arc<Verifier>>,
 }
 
 impl Verifiers for Reception {
     fn find(&self, credential: &str) -> Option<Verifier> {
         let replicated = self.group.state().verifier(credential).cloned();
-        replicated.or_else(|| self.own.get().filter(|own| own.credential == credential).cloned())
+        replicated.or_else(|| self.own.as_deref().filter(|own| own.credential == credential).cloned())
     }
 }
 

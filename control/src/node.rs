@@ -8,7 +8,7 @@
 //!
 //! Owns nothing but the wiring. A part that ends by itself stops the node, and [`ControlNode::stopped`] names it.
 
-use crate::accept::{self, CONTROL, Reception};
+use crate::accept::{self, Reception};
 use crate::api::{self, ApiError, ApiListener};
 use crate::blobs::{Blobs, Supply};
 use crate::identity::{DataFolder, FolderError, random_ulid};
@@ -29,8 +29,8 @@ use longshore_wire::credential::{DEFAULT_ITERATIONS, Verifier};
 use longshore_wire::peer::Join;
 use longshore_wire::{ClusterUri, NodeId, RequestId, Role, Transport};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// A session between two control nodes carries the tunnels and requests of many workers.
@@ -106,7 +106,7 @@ impl ControlNode {
         let peers = Peers::start(PeersOptions {
             me: identity.clone(),
             join: me.clone(),
-            keyring: Keyring::new(options.secret, CONTROL.to_owned()),
+            keyring: Keyring::new(options.secret, options.credential.clone()),
             discovery: Discovery::new(options.resolver)?,
             uris: options.discovery,
             dial: options.dial,
@@ -116,7 +116,9 @@ impl ControlNode {
             folder: folder.path().to_owned(),
             node: folder.node(),
             cluster: options.cluster.clone(),
-            bootstrap: options.bootstrap.map(|bootstrap| Bootstrapping { verifiers: bootstrap.verifiers }),
+            bootstrap: options
+                .bootstrap
+                .map(|bootstrap| Bootstrapping { verifiers: bootstrap.verifiers, voters: bootstrap.voters }),
             heartbeat: options.timers.heartbeat,
             election: (options.timers.election_min, options.timers.election_max),
             peers: peers.clone(),
@@ -137,7 +139,11 @@ impl ControlNode {
             api: sockets.api.iter().map(ApiListener::address).collect(),
             listening: sockets.listening.clone(),
         };
-        let own = own_verifier(&loops, own_secret);
+        // Before anybody can dial in: a node that still joins would refuse its peers, in words that mislead.
+        let own = match group.state().cluster() {
+            Some(_) => None,
+            None => own_verifier(own_secret, options.credential).await,
+        };
         let parts =
             Parts { me, identity, cluster: options.cluster, timers: options.timers, blobs, peers, group, loops, own };
         parts.run(sockets);
@@ -217,19 +223,17 @@ fn peer_session(session: &SessionOptions) -> SessionOptions {
     SessionOptions { max_requests: PEER_REQUESTS, max_streams: PEER_STREAMS, ..session.clone() }
 }
 
-/// Makes the verifier of this node's own secret beside the start, since it takes a while.
-fn own_verifier(loops: &Loops, secret: Secret) -> Arc<OnceLock<Verifier>> {
-    let own = Arc::new(OnceLock::new());
-    let slot = Arc::clone(&own);
-    loops.spawn_work(async move {
-        let made =
-            tokio::task::spawn_blocking(move || make_verifier(&secret, CONTROL, Role::Control, DEFAULT_ITERATIONS));
-        match made.await {
-            Ok(verifier) => drop(slot.set(verifier)),
-            Err(error) => tracing::error!(%error, "the own verifier could not be made"),
+/// Makes the verifier of this node's own secret.
+async fn own_verifier(secret: Secret, credential: String) -> Option<Arc<Verifier>> {
+    let making =
+        tokio::task::spawn_blocking(move || make_verifier(&secret, &credential, Role::Control, DEFAULT_ITERATIONS));
+    match making.await {
+        Ok(verifier) => Some(Arc::new(verifier)),
+        Err(error) => {
+            tracing::error!(%error, "the own verifier could not be made; this node cannot be dialled until it has joined");
+            None
         }
-    });
-    own
+    }
 }
 
 /// What is wired together.
@@ -242,7 +246,7 @@ struct Parts {
     peers: Peers,
     group: Group,
     loops: Loops,
-    own: Arc<OnceLock<Verifier>>,
+    own: Option<Arc<Verifier>>,
 }
 
 impl Parts {

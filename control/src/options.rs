@@ -28,6 +28,8 @@ pub struct Options {
     pub resolver: ResolverOptions,
     /// The control nodes' common secret.
     pub secret: Secret,
+    /// Name of the credential that the secret belongs to; `control` unless the cluster has others.
+    pub credential: String,
     /// Where workers and other control nodes dial in.
     pub listen: Vec<Listen>,
     /// How others are dialled.
@@ -47,6 +49,8 @@ pub struct Options {
 pub struct Bootstrap {
     /// The credentials that it accepts.
     pub verifiers: Vec<Verifier>,
+    /// How many control nodes shall vote; odd.
+    pub voters: u32,
 }
 
 /// One listening address of the session protocol.

@@ -85,6 +85,7 @@ pub(crate) fn control_options(config: &Config, bootstrap: bool) -> anyhow::Resul
         discovery: config.cluster.discovery.clone(),
         resolver: resolver(config),
         secret: Secret::from_file(&config.auth.secret_file)?,
+        credential: config.auth.credential.clone(),
         listen: listeners(config, &data_dir)?,
         dial: dial_options(config)?,
         api,
@@ -108,7 +109,7 @@ fn read_verifiers(config: &Config) -> anyhow::Result<Bootstrap> {
     let text = std::fs::read(path).with_context(|| format!("cannot read auth.verifiers_file {}", path.display()))?;
     let verifiers: Vec<Verifier> = serde_json::from_slice(&text)
         .with_context(|| format!("auth.verifiers_file {} is no list of verifiers", path.display()))?;
-    Ok(Bootstrap { verifiers })
+    Ok(Bootstrap { verifiers, voters: config.control.voters })
 }
 
 fn listeners(config: &Config, data_dir: &Path) -> anyhow::Result<Vec<Listen>> {

@@ -56,6 +56,8 @@ pub(crate) struct GroupOptions {
 pub(crate) struct Bootstrapping {
     /// The credentials that it accepts.
     pub(crate) verifiers: Vec<Verifier>,
+    /// How many control nodes shall vote.
+    pub(crate) voters: u32,
 }
 
 /// Why the group cannot start.
@@ -305,7 +307,10 @@ async fn found(group: &Group, cluster: &str, bootstrap: Bootstrapping, initializ
     }
     let cluster_id = ClusterId::from_u128(random_ulid());
     let init = Command::InitCluster { cluster_id, name: cluster.to_owned(), verifiers: bootstrap.verifiers };
-    group.propose_one(init).await.map_err(GroupError::Bootstrap)?;
+    let voters = Command::SetVoters { wanted: bootstrap.voters };
+    for outcome in group.propose(vec![init, voters]).await.map_err(GroupError::Bootstrap)? {
+        outcome.map_err(GroupError::Bootstrap)?;
+    }
     tracing::info!(cluster, id = %cluster_id, "a new cluster has been founded");
     Ok(())
 }

@@ -25,6 +25,8 @@ use tokio::task::JoinSet;
 
 /// Name of the cluster.
 const CLUSTER: &str = "dev";
+/// How many control nodes vote, as in a real cluster.
+const VOTERS: u32 = 3;
 /// Port of the API if it is free.
 const API_PORT: u16 = 8138;
 
@@ -182,6 +184,7 @@ impl Plan {
                 // A generated secret needs no stretching, and nobody waits for it here.
                 .map(|(secret, role)| make_verifier(secret, role.name(), role, MIN_ITERATIONS))
                 .to_vec(),
+            voters: VOTERS,
         });
         let encrypted = self.transport.is_encrypted();
         let localhost = [Ipv4Addr::LOCALHOST.to_string()];
@@ -200,6 +203,7 @@ impl Plan {
             discovery: known.to_vec(),
             resolver: ResolverOptions::default(),
             secret: self.control.clone(),
+            credential: Role::Control.name().to_owned(),
             listen: vec![Listen { options, advertise: None }],
             dial: dial_options()?,
             api,

@@ -183,7 +183,7 @@ fn put(key: &str, value: &str) -> KvRequest {
 }
 
 fn bootstrap() -> Option<Bootstrapping> {
-    Some(Bootstrapping { verifiers: vec![verifier()] })
+    Some(Bootstrapping { verifiers: vec![verifier()], voters: 3 })
 }
 
 fn anywhere() -> SocketAddr {
