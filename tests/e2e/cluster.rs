@@ -3,6 +3,7 @@
 use crate::dns::Dns;
 use crate::process::{BINARY, Cli, Process, wait_for};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -187,6 +188,18 @@ secret_file = "{made}/{secret}"
             let workers = self.worker_records(index)?;
             let driven = workers.iter().filter(|node| node["state"] == "ready").count();
             if driven == self.workers.len() { Ok(workers) } else { Err(format!("{workers:#?}")) }
+        })
+    }
+
+    /// Waits until every worker is ready and their owners are `owners` different control nodes: the ring evens out a
+    /// moment after the last control node has come.
+    pub(crate) fn wait_spread(&self, owners: usize) -> Vec<Value> {
+        wait_for("the proxies to be spread", || {
+            let workers = self.worker_records(0)?;
+            let found: BTreeSet<&str> = workers.iter().filter_map(|node| node["owner"].as_str()).collect();
+            let driven = workers.iter().filter(|node| node["state"] == "ready").count();
+            let even = found.len() == owners && driven == self.workers.len();
+            if even { Ok(workers.clone()) } else { Err(format!("{workers:#?}")) }
         })
     }
 

@@ -15,9 +15,7 @@ fn three_workers_count_exactly() {
     for worker in &cluster.workers {
         assert_eq!(listening(worker.pid()), Vec::<String>::new(), "{} must not listen", worker.name);
     }
-    let workers = cluster.wait_driven();
-    let owners: BTreeSet<&str> = workers.iter().filter_map(|node| node["owner"].as_str()).collect();
-    assert_eq!(owners.len(), 3, "proxies are spread over all three control nodes: {workers:#?}");
+    let workers = cluster.wait_spread(3);
     assert!(workers.iter().all(|node| node["transport"] == "wss"), "{workers:#?}");
     let short_ids: BTreeSet<u64> = workers.iter().filter_map(|node| node["short_id"].as_u64()).collect();
     assert_eq!(short_ids.len(), 3, "short ids are unique: {workers:#?}");
