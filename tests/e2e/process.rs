@@ -73,12 +73,14 @@ impl Process {
 
     /// Asks it to end with SIGTERM, and waits.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("it runs");
-        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let ended =
-            wait_for(&format!("the end of {}", self.name), || child.try_wait().unwrap().ok_or_else(|| self.log()));
-        ended
+        let child = self.child.as_mut().expect("it runs");
+        let status = wait_for(&format!("the end of {}", self.name), || {
+            child.try_wait().unwrap().ok_or_else(|| "it still runs".to_owned())
+        });
+        self.child = None;
+        status
     }
 
     /// What it has written so far.

@@ -43,6 +43,20 @@ fn six_processes_are_killed_and_lose_nothing() {
     });
 }
 
+#[test]
+fn a_polite_end_is_orderly() {
+    let mut cluster = Cluster::start(1, Reach::All);
+    assert!(cluster.workers[0].terminate().success(), "{}", cluster.workers[0].log());
+    wait_for("the worker to be seen as gone", || {
+        let workers = cluster.worker_records(0)?;
+        let gone = ["stopped", "not_connected"].iter().any(|state| workers[0]["state"] == *state);
+        if gone { Ok(()) } else { Err(workers[0].to_string()) }
+    });
+    let follower = (wait_for("a leader", || cluster.leader_seen_by(0)) + 1) % 3;
+    assert!(cluster.controls[follower].terminate().success(), "{}", cluster.controls[follower].log());
+    cluster.cli((follower + 1) % 3).text(&["kv", "put", "after", "the end of a follower"]);
+}
+
 fn wait_running(cluster: &Cluster) {
     wait_for("three running tasks", || {
         let tasks = cluster.cli(0).try_json(&["task", "list", "--instance", "greeter"])?;
