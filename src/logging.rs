@@ -6,8 +6,8 @@ use tracing_subscriber::EnvFilter;
 
 const LEVELS: &str = "LONGSHORE_LOG";
 const FORMAT: &str = "LONGSHORE_LOG_FORMAT";
-/// Libraries that tell at `info` what only their authors understand; `LONGSHORE_LOG=openraft=debug` still shows it.
-const QUIET: &str = "openraft=warn,hickory_net=warn,hickory_proto=warn,hickory_resolver=warn,tungstenite=warn";
+/// Libraries that tell at `info` and `warn` what only their authors understand; `LONGSHORE_LOG=openraft=debug` still shows it.
+const QUIET: &str = "openraft=error,hickory_net=error,hickory_proto=error,hickory_resolver=error,tungstenite=error";
 
 /// Starts the log output; `default` counts when `LONGSHORE_LOG` is not set.
 pub(crate) fn start(default: &str) -> anyhow::Result<()> {

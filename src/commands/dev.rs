@@ -11,6 +11,7 @@ use crate::client::{Call, Client, path};
 use crate::error::{Exit, Failed};
 use crate::output;
 use crate::run::{STOP_DEADLINE, Signals, end_now};
+use longshore_archive::{PackOptions, pack};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,6 +21,10 @@ use town::Town;
 const POLL: Duration = Duration::from_millis(50);
 
 pub(super) async fn dev(args: Dev, timeout: Duration) -> anyhow::Result<()> {
+    if let Some(dir) = args.app_dir.clone() {
+        // Before anything starts: a folder that is no app is the most common mistake.
+        tokio::task::spawn_blocking(move || pack(&dir, &PackOptions::default(), &mut std::io::sink())).await??;
+    }
     let mut signals = Signals::new()?;
     let town = tokio::select! {
         town = Town::start(&args) => town?,
@@ -93,12 +98,10 @@ fn greet(args: &Dev, town: &Town) {
         Some(dir) => format!("data kept in {}", dir.display()),
         None => "data thrown away at the end".to_owned(),
     };
-    output::say(&format!(
-        "{controls} and {workers} over {}, {data}. In another terminal:\n\n  export LONGSHORE_API={}\n  longshore node list\n",
-        args.transport,
-        town.api()
-    ));
+    output::say(&format!("{controls} and {workers} over {}, {data}.", args.transport));
     if !args.once {
+        let api = town.api();
+        output::say(&format!("In another terminal:\n\n  export LONGSHORE_API={api}\n  longshore node list\n"));
         output::say("Ctrl-C stops everything.\n");
     }
 }

@@ -85,7 +85,11 @@ fn listening(control: &ControlNode) -> String {
 fn api(control: &ControlNode) -> String {
     let address = |address: &ApiListen| match address {
         ApiListen::Tcp(address) => format!("http://{address}"),
-        ApiListen::Unix(path) => format!("unix://{}", path.display()),
+        // As the command line wants it: a relative path means something else there.
+        ApiListen::Unix(path) => {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            format!("unix://{}", path.display())
+        }
     };
     control.api_addresses().iter().map(address).collect::<Vec<_>>().join(" ")
 }

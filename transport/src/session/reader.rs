@@ -95,6 +95,10 @@ pub(super) async fn run(core: Arc<Core>, mut io: ReadHalf<Box<dyn Io>>, arrivals
     loop {
         let ended = match input.fill(&mut io).await {
             Ok(0) => format!("{} closed the connection without a goodbye", core.label),
+            // The same on TLS, where the end of the bytes alone proves nothing.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                format!("{} closed the connection without a goodbye", core.label)
+            }
             Err(error) => format!("the connection to {} broke: {error}", core.label),
             Ok(_) => {
                 sorter.now = core.clock.heard();
