@@ -25,9 +25,9 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Children and their folder.
 pub(super) struct Children {
-    folder: TempDir,
-    // Killed when dropped, before the folder goes.
+    // Killed when dropped, and dropped before the folder goes: fields go in this order.
     running: Vec<(String, Child)>,
+    folder: TempDir,
     apis: Vec<SocketAddr>,
     listening: Vec<(Transport, SocketAddr)>,
 }
