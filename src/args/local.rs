@@ -79,7 +79,8 @@ pub(crate) enum Config {
 /// `longshore discover`
 #[derive(Debug, Args)]
 pub(crate) struct Discover {
-    /// longshore://HOST[:PORT][;transport=tcp|tls|ws|wss]
+    /// The cluster URI, for example longshore://cluster.example.com
+    #[arg(value_name = "longshore://HOST[:PORT][;transport=tcp|tls|ws|wss]")]
     pub(crate) uri: ClusterUri,
     /// Ask this DNS server instead of the system's
     #[arg(long, value_name = "IP:PORT", value_parser = nameserver)]
