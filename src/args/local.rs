@@ -79,8 +79,7 @@ pub(crate) enum Config {
 /// `longshore discover`
 #[derive(Debug, Args)]
 pub(crate) struct Discover {
-    /// The cluster URI, for example longshore://cluster.example.com
-    #[arg(value_name = "longshore://HOST[:PORT][;transport=tcp|tls|ws|wss]")]
+    /// longshore://HOST, with :PORT and ;transport=tcp|tls|ws|wss behind it where wanted
     pub(crate) uri: ClusterUri,
     /// Ask this DNS server instead of the system's
     #[arg(long, value_name = "IP:PORT", value_parser = nameserver)]
