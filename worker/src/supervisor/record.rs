@@ -95,12 +95,8 @@ impl Record {
                     machine.ended(None, now);
                 }
             }
-            // Half stopped with its former worker: it goes to its end, and then runs again.
+            // Half stopped with its former worker: it goes to its end, and then its policy decides.
             Step::Stopping { process, then } => {
-                let then = match then {
-                    Then::Rest => Then::Replace(Box::new(machine.spec.clone())),
-                    then => then,
-                };
                 let alive = process.is_alive();
                 machine.phase = Phase::Stopping { process, kill_at: Some(now.instant + super::machine::STOP_GRACE) };
                 machine.then = then;
@@ -125,7 +121,7 @@ pub(crate) fn read_all(paths: &Paths) -> io::Result<Vec<Record>> {
         let path = entry?.path().join(NAME);
         match read(&path) {
             Ok(record) => records.push(record),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(error) => {
                 let aside = path.with_extension("damaged");
                 let moved = fs::rename(&path, &aside);
@@ -151,15 +147,70 @@ pub(crate) fn forget(paths: &Paths, task: &TaskId) -> io::Result<()> {
     }
 }
 
-/// Removes what is left of tasks that were forgotten long ago.
+/// Removes what is left of tasks that were forgotten long ago. What cannot be removed stays and is told: it is no reason
+/// to run nothing.
 pub(crate) fn sweep(paths: &Paths) -> io::Result<()> {
     for entry in fs::read_dir(paths.tasks())? {
         let path = entry?.path();
-        // The folder's time is that of the record's removal, or of a later rotation of the log.
-        let age = SystemTime::now().duration_since(fs::metadata(&path)?.modified()?).unwrap_or_default();
-        if age > KEEP_FORGOTTEN && !path.join(NAME).exists() {
-            fs::remove_dir_all(&path)?;
+        if let Err(error) = sweep_one(&path) {
+            tracing::warn!(path = %path.display(), %error, "what a forgotten task has left cannot be removed");
         }
     }
     Ok(())
+}
+
+fn sweep_one(path: &Path) -> io::Result<()> {
+    // The folder's time is that of the record's removal, or of a later rotation of the log.
+    let age = SystemTime::now().duration_since(fs::symlink_metadata(path)?.modified()?).unwrap_or_default();
+    // A task may have left folders read-only.
+    if age > KEEP_FORGOTTEN && !path.join(NAME).exists() { longshore_archive::remove(path) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::folder::Folder;
+    use crate::supervisor::machine::STOP_GRACE;
+    use crate::testing::spec;
+    use longshore_wire::task::RestartPolicy;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Instant;
+
+    fn age(path: &Path) {
+        let file = fs::File::open(path).unwrap();
+        file.set_modified(SystemTime::now() - KEEP_FORGOTTEN - Duration::from_secs(60)).unwrap();
+    }
+
+    #[test]
+    fn leftovers_go_and_a_stubborn_one_stops_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Folder::open(dir.path()).unwrap().paths();
+        let stray = paths.tasks().join("stray");
+        fs::write(&stray, "no task's").unwrap();
+        age(&stray);
+        std::os::unix::fs::symlink("/nowhere", paths.tasks().join("dangling")).unwrap();
+        let left = paths.tasks().join("old-1");
+        fs::create_dir_all(left.join("data/sealed")).unwrap();
+        fs::write(left.join("data/sealed/file"), "").unwrap();
+        fs::set_permissions(left.join("data/sealed"), fs::Permissions::from_mode(0o555)).unwrap();
+        age(&left);
+        sweep(&paths).unwrap();
+        assert!(!left.exists());
+        assert!(read_all(&paths).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_worker_killed_while_stopping_keeps_to_the_policy() {
+        let now = Now { instant: Instant::now(), unix_ms: 1 };
+        for (restart, expected) in
+            [(RestartPolicy::Never, TaskState::Stopped), (RestartPolicy::OnFailure, TaskState::Pending)]
+        {
+            let mut machine = Machine::new(longshore_wire::task::TaskSpec { restart, ..spec("t-1", &["x"]) }, now);
+            machine.tick(now);
+            machine.started(Process::fake(7), now);
+            machine.stop(Then::Rest, STOP_GRACE, now);
+            let revived = Record::of(&machine).revive(&mut BTreeMap::new(), now).unwrap();
+            assert_eq!(revived.status().state, expected);
+        }
+    }
 }
