@@ -3,7 +3,7 @@
 //! Nothing lies under a digest's name that was not verified whole. It never decides what is needed: the owner says what
 //! comes and what may go, the supervisor what is in use.
 
-use longshore_archive::Limits;
+use longshore_archive::{ArchiveError, Limits};
 use longshore_wire::{Code, Digest, Failure};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -114,25 +114,30 @@ impl Cache {
     async fn unpack(&self, incoming: &Path, digest: Digest) -> Result<(), Failure> {
         let (incoming, folder, limits) = (incoming.to_owned(), self.folder.clone(), self.limits.clone());
         let unpacking = tokio::task::spawn_blocking(move || {
-            let file = io::BufReader::new(File::open(&incoming).map_err(|error| error.to_string())?);
+            let file = io::BufReader::new(File::open(&incoming).map_err(io_error)?);
             longshore_archive::unpack(file, digest, &limits, &folder, &digest.to_string())
-                .map_err(|error| error.to_string())
         });
-        match unpacking.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(reason)) => Err(Failure::new(Code::Corrupt, format!("archive {digest}: {reason}"))),
-            Err(error) => Err(Failure::new(Code::Internal, format!("archive {digest}: {error}"))),
+        let failed = |code, reason: String| Failure::new(code, format!("archive {digest}: {reason}"));
+        match unpacking.await.unwrap_or_else(|error| Err(io_error(io::Error::other(error)))) {
+            Ok(_) => Ok(()),
+            // The disk is to blame, not the archive.
+            Err(error @ ArchiveError::Io { .. }) => Err(failed(Code::Unavailable, error.to_string())),
+            Err(error) => Err(failed(Code::Corrupt, error.to_string())),
         }
     }
 
     /// Removes an archive. Blocks. The caller makes sure that nothing uses it.
     pub(crate) fn remove(&self, digest: Digest) -> io::Result<()> {
         let gone = self.folder.join(format!(".gone-{}", Ulid::generate()));
-        self.held.send_if_modified(|held| held.remove(&digest));
-        match fs::rename(self.folder.join(digest.to_string()), &gone) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.and_then(|()| remove_all(&gone)),
+        let renamed = fs::rename(self.folder.join(digest.to_string()), &gone);
+        if let Err(error) = &renamed
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            // It is still here: were it taken for gone, it could never be received again.
+            return renamed;
         }
+        self.held.send_if_modified(|held| held.remove(&digest));
+        renamed.map_or(Ok(()), |()| remove_all(&gone))
     }
 }
 
@@ -178,6 +183,10 @@ fn transfer_failure(digest: Digest, error: &io::Error) -> Failure {
         _ => Code::Unavailable,
     };
     Failure::new(code, format!("archive {digest} did not arrive: {error}"))
+}
+
+fn io_error(source: io::Error) -> ArchiveError {
+    ArchiveError::Io { path: "archive".to_owned(), source }
 }
 
 /// Removes a file or a tree, also one whose folders are read-only.
@@ -229,5 +238,18 @@ mod tests {
         cache.remove(digest).unwrap();
         assert!(cache.held().is_empty());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_refuses_is_not_the_archives_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let (digest, bytes) = pack_script("echo hello");
+        let (incoming, folder) = (dir.path().join("incoming"), dir.path().join("cache"));
+        fs::write(&incoming, bytes).unwrap();
+        fs::create_dir(&folder).unwrap();
+        let cache = Cache::open(folder.clone()).unwrap();
+        fs::remove_dir(&folder).unwrap();
+        let failure = cache.unpack(&incoming, digest).await.unwrap_err();
+        assert_eq!(failure.code, Code::Unavailable, "{failure}");
     }
 }
