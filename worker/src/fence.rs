@@ -9,6 +9,7 @@ use longshore_wire::{ClusterId, Code, Epoch, Failure, ShortId};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 
 /// Version of the file's format.
@@ -30,9 +31,9 @@ pub(crate) struct Remembered {
 /// Refuses orders of a replaced owner.
 pub(crate) struct Fence {
     path: PathBuf,
-    /// Held while the file is written, so that writes keep their order.
-    writing: Mutex<()>,
-    known: watch::Sender<Remembered>,
+    /// Held while the file is written, so that writes keep their order, also when whoever asked for one no longer waits.
+    writing: Arc<Mutex<()>>,
+    known: Arc<watch::Sender<Remembered>>,
 }
 
 impl Fence {
@@ -57,7 +58,7 @@ impl Fence {
                 Err(reason) => return Err(StartError::Damaged { path: path.to_owned(), reason }),
             },
         };
-        Ok(Self { path: path.to_owned(), writing: Mutex::new(()), known: watch::channel(known).0 })
+        Ok(Self { path: path.to_owned(), writing: Arc::default(), known: Arc::new(watch::channel(known).0) })
     }
 
     /// What is known now.
@@ -91,7 +92,7 @@ impl Fence {
     }
 
     async fn update(&self, epoch: Epoch, change: impl FnOnce(&mut Remembered)) -> Result<(), Failure> {
-        let _order = self.writing.lock().await;
+        let order = Arc::clone(&self.writing).lock_owned().await;
         let before = self.known();
         if epoch < before.epoch {
             let text = format!("epoch {epoch} has been replaced: this worker already obeys epoch {}", before.epoch);
@@ -103,13 +104,15 @@ impl Fence {
             return Ok(());
         }
         let bytes = serde_json::to_vec_pretty(&after).expect("plain values are JSON");
-        let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || replace(&path, &bytes)).await;
-        match written.map_err(io::Error::other).flatten() {
-            Ok(()) => {
-                self.known.send_replace(after);
-                Ok(())
-            }
+        let (path, known) = (self.path.clone(), Arc::clone(&self.known));
+        let written = tokio::task::spawn_blocking(move || {
+            let _order = order;
+            replace(&path, &bytes)?;
+            known.send_replace(after);
+            Ok(())
+        });
+        match written.await.map_err(io::Error::other).flatten() {
+            Ok(()) => Ok(()),
             Err(error) => Err(Failure::new(
                 Code::Internal,
                 format!("{}: {error}; the worker cannot note its owner's epoch", self.path.display()),
