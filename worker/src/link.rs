@@ -30,6 +30,9 @@ use tokio_util::task::TaskTracker;
 
 /// How long the former owner's session is kept after a move, so that what is in flight there can finish.
 const RETIRE: Duration = Duration::from_secs(2);
+/// A session that lasted so long was a good one: the next pause is short again. A worker whose sessions end at once, as
+/// those of a copy with the same node id do, comes back less and less often.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// What the link tells the rest of the worker.
 #[derive(Debug, Clone, Default)]
@@ -71,8 +74,12 @@ impl Link {
             let Some(result) = stop.run_until_cancelled(self.connector.connect()).await else { break };
             let trouble = match result {
                 Ok(driven) => {
-                    self.pauses.established();
-                    match self.drive(driven, &stop).await {
+                    let since = Instant::now();
+                    let left = self.drive(driven, &stop).await;
+                    if since.elapsed() >= SETTLED {
+                        self.pauses.established();
+                    }
+                    match left {
                         Left::Stopped => break,
                         Left::Lost(reason) => Trouble::new(format!("the session was lost: {reason}")),
                     }

@@ -74,7 +74,7 @@ impl Pauses {
         Self { backoff }
     }
 
-    /// An owner has accepted this worker: the next pause is short again.
+    /// An owner has driven this worker for a while: the next pause is short again.
     pub(crate) const fn established(&mut self) {
         self.backoff.reset();
     }
