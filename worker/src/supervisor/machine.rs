@@ -156,10 +156,11 @@ impl Machine {
         self.enter(Phase::Running { process, since: now.instant }, now);
     }
 
-    /// No process could be made. `lasting` = another attempt would fail the same way.
+    /// No process could be made. `lasting` = another attempt would fail the same way. Whatever may pass is tried again under
+    /// every policy: what never ran does not run twice.
     pub(crate) fn spawn_failed(&mut self, lasting: bool, message: String, now: Now) {
         self.message = Some(message);
-        if lasting || self.spec.restart == RestartPolicy::Never {
+        if lasting {
             self.enter(Phase::Ended(TaskState::Failed), now);
         } else {
             let until = now.instant + self.pause();
@@ -172,7 +173,10 @@ impl Machine {
         self.exit_code = code;
         match std::mem::replace(&mut self.phase, Phase::Starting) {
             Phase::Stopping { .. } => match std::mem::replace(&mut self.then, Then::Rest) {
-                Then::Forget => return Some(Action::Forget),
+                Then::Forget => {
+                    self.enter(Phase::Ended(TaskState::Stopped), now);
+                    return Some(Action::Forget);
+                }
                 Then::Replace(spec) => *self = Self::new(*spec, now),
                 Then::Rest if self.spec.restart == RestartPolicy::Never => {
                     self.message = Some("stopped with its worker; its restart policy is never".into());
@@ -191,7 +195,7 @@ impl Machine {
         let how = match self.exit_code {
             Some(code) if code > 128 => format!("ended by signal {} (code {code})", code - 128),
             Some(code) => format!("ended with code {code}"),
-            None => "ended while its worker was away; its exit code is not known".into(),
+            None => "ended; its exit code is not known, since an earlier run of its worker had started it".into(),
         };
         let again = match self.spec.restart {
             RestartPolicy::Always => true,
@@ -362,6 +366,18 @@ mod tests {
             let mut machine = running(policy, start);
             machine.stop(Then::Rest, STOP_GRACE, at(start, 1));
             assert_eq!(machine.ended(Some(143), at(start, 2)), None);
+            assert_eq!(machine.status().state, expected);
+        }
+    }
+
+    #[test]
+    fn a_start_that_may_still_work_is_tried_again_under_every_policy() {
+        let start = Instant::now();
+        for (lasting, expected) in [(false, TaskState::Pending), (true, TaskState::Failed)] {
+            let spec = TaskSpec { restart: RestartPolicy::Never, ..spec("t-1", &["x"]) };
+            let mut machine = Machine::new(spec, at(start, 0));
+            machine.tick(at(start, 0));
+            machine.spawn_failed(lasting, "the disk is full".into(), at(start, 0));
             assert_eq!(machine.status().state, expected);
         }
     }

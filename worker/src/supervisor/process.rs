@@ -47,9 +47,15 @@ impl Process {
         Self::vanished(pid)
     }
 
-    /// Whether it still runs.
+    /// Whether it still runs. While this worker lacks what it takes to look, the process is taken to run: the other way a
+    /// running task would be ended.
     pub(crate) fn is_alive(&self) -> bool {
-        Self::find(self.pid).is_ok_and(|found| found == *self)
+        use rustix::io::Errno;
+        match Self::find(self.pid) {
+            Ok(found) => found == *self,
+            Err(error) => Errno::from_io_error(&error)
+                .is_some_and(|error| matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOMEM)),
+        }
     }
 
     /// Asks its group to end.

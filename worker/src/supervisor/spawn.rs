@@ -31,8 +31,8 @@ pub(crate) enum SpawnError {
     Entry(String),
     #[error("{path}: {source}")]
     File { path: PathBuf, source: io::Error },
-    #[error("'{entry}' of archive {digest} cannot be run: {source}")]
-    Program { entry: String, digest: Digest, source: io::Error },
+    #[error("'{entry}' of archive {digest} cannot be run: {source}{why}")]
+    Program { entry: String, digest: Digest, source: io::Error, why: &'static str },
     #[error("the memory limit cannot be set: {0}")]
     Limit(io::Error),
 }
@@ -41,12 +41,13 @@ impl SpawnError {
     /// Whether another attempt would fail the same way: an archive never changes.
     pub(crate) fn is_lasting(&self) -> bool {
         match self {
-            Self::Runtime(..) | Self::Entry(_) => true,
+            // A limit is refused when the worker itself has a lower one, and by then the program has begun.
+            Self::Runtime(..) | Self::Entry(_) | Self::Limit(_) => true,
             Self::Program { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
             ),
-            Self::File { .. } | Self::Limit(_) => false,
+            Self::File { .. } => false,
         }
     }
 }
@@ -72,14 +73,15 @@ pub(crate) fn spawn(spec: &TaskSpec, around: &Surroundings<'_>) -> Result<(Proce
     let program = inside(around.archive, entry).ok_or_else(|| SpawnError::Entry(entry.to_owned()))?;
     let data = around.paths.task_data(&spec.task);
     make_private(&data).map_err(|source| SpawnError::File { path: data.clone(), source })?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(&program);
     command.args(spec.entry.iter().skip(1)).current_dir(around.archive).process_group(0).stdin(Stdio::null());
     let (out, err) = output(around.log).map_err(|source| SpawnError::File { path: around.log.to_owned(), source })?;
     command.stdout(out).stderr(err).env_clear().envs(environment(spec, around, &data));
-    let child = command.spawn().map_err(|source| SpawnError::Program {
-        entry: entry.to_owned(),
-        digest: spec.digest,
-        source,
+    let child = command.spawn().map_err(|source| {
+        // The system says the same of a program that is missing and of one that needs what is missing.
+        let there = source.kind() == io::ErrorKind::NotFound && program.exists();
+        let why = if there { "; its interpreter (the `#!` line) or loader is not on this machine" } else { "" };
+        SpawnError::Program { entry: entry.to_owned(), digest: spec.digest, source, why }
     })?;
     finish(spec, child)
 }
