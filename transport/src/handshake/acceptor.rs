@@ -130,8 +130,10 @@ impl Acceptor<'_> {
             return refuse(RejectCode::Cluster, message);
         }
         if self.me.other_cluster_id(hello.cluster_id) {
-            let message =
-                format!("another cluster of the same name '{}' (its cluster id differs)", shown(&hello.cluster));
+            let message = format!(
+                "another cluster of the same name '{}' (its cluster id differs); to join this one, start with an empty node.data_dir",
+                shown(&hello.cluster)
+            );
             return refuse(RejectCode::Cluster, message);
         }
         if hello.peer_role != self.me.role {
