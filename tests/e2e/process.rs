@@ -63,6 +63,26 @@ impl Process {
         self.child.as_ref().expect("it runs").id()
     }
 
+    /// Halts it with SIGSTOP, and waits until none of its threads runs any more.
+    pub(crate) fn halt(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        wait_for(&format!("{} to halt", self.name), || {
+            let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).map_err(|error| error.to_string())?;
+            for thread in threads.flatten() {
+                let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+                // The state is the first field behind the name, which is in brackets.
+                let halted = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+                halted.then_some(()).ok_or_else(|| stat.clone())?;
+            }
+            Ok(())
+        });
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     /// Cuts it with SIGKILL and waits for its end.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -8,9 +8,10 @@ use tempfile::TempDir;
 
 /// One control node that listens on plain TCP and on WSS.
 pub(crate) struct Single {
+    // Before its folder, which holds the log that it shows when a test fails.
+    pub(crate) control: Process,
     pub(crate) dir: TempDir,
     pub(crate) subnet: Subnet,
-    pub(crate) control: Process,
 }
 
 /// Who a peer says it is, and what it holds.
@@ -29,15 +30,45 @@ impl Single {
     /// Starts it and waits for its API.
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        Self::start_in(dir, &data)
+    }
+
+    /// As [`Self::start`], with the data folder somewhere else.
+    pub(crate) fn start_on(data: &Path) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), data)
+    }
+
+    fn start_in(dir: TempDir, data: &Path) -> Self {
         let subnet = Subnet::take();
-        let made = dir.path().join("made");
         let init = Command::new(BINARY)
             .args(["init", "--cluster", "test", "--iterations", "4096"])
-            .arg(&made)
+            .arg(dir.path().join("made"))
             .output()
             .unwrap();
         assert!(init.status.success());
-        let (ip, data) = (subnet.host(1), dir.path().join("data"));
+        let control = Process::new("control-1", dir.path().join("control-1.toml"));
+        let mut single = Self { control, dir, subnet };
+        single.configure(data);
+        single.control.start(&["--bootstrap"]);
+        single.wait_api();
+        single
+    }
+
+    /// Kills it, and starts it again on another data folder.
+    pub(crate) fn restart_on(&mut self, data: &Path) {
+        self.control.kill();
+        self.configure(data);
+        self.control.start(&[]);
+        self.wait_api();
+    }
+
+    fn wait_api(&self) {
+        wait_for("the control node", || self.cli().try_json(&["cluster", "status"]).map(drop));
+    }
+
+    fn configure(&self, data: &Path) {
+        let ip = self.subnet.host(1);
         let config = format!(
             r#"[node]
 name = "control-1"
@@ -57,15 +88,9 @@ uri = "longshore://{ip}:{WSS_PORT};transport=wss"
 listen = "{ip}:8138"
 "#,
             data = data.display(),
-            made = made.display(),
+            made = self.dir.path().join("made").display(),
         );
-        let file = dir.path().join("control-1.toml");
-        std::fs::write(&file, config).unwrap();
-        let mut control = Process::new("control-1", file);
-        control.start(&["--bootstrap"]);
-        let single = Self { dir, subnet, control };
-        wait_for("the control node", || single.cli().try_json(&["cluster", "status"]).map(drop));
-        single
+        std::fs::write(self.dir.path().join("control-1.toml"), config).unwrap();
     }
 
     /// The command line on its API.
