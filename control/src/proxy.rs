@@ -101,7 +101,7 @@ impl Proxies {
         let mut seats = self.write();
         self.owned(worker)?;
         let seat = self.seat(&mut seats, worker);
-        drop(seats);
+        // Under the lock: the actor of a seat that is retired meanwhile would never look at this session.
         seat.attach(arrival);
         Some(seat)
     }
