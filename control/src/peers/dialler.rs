@@ -3,7 +3,7 @@
 use super::Peers;
 use longshore_transport::{Backoff, Session, dial, prove};
 use longshore_wire::handshake::RejectCode;
-use longshore_wire::{ClusterUri, Endpoint, NodeId, Role};
+use longshore_wire::{ClusterUri, Code, Endpoint, Failure, NodeId, Role};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -124,7 +124,7 @@ async fn dial_any(peers: &Peers, node: Option<NodeId>, addresses: &[ClusterUri])
             }
         };
         for endpoint in endpoints {
-            match dial_one(peers, &endpoint).await {
+            match dial_one(peers, &endpoint, node).await {
                 Ok(Dialled::Node(found)) if node.is_none_or(|node| node == found) => return Ok(()),
                 Ok(Dialled::Node(found)) => last = format!("{endpoint} is control node {found} now"),
                 Ok(Dialled::Myself) => last = format!("{endpoint} is this node itself"),
@@ -149,7 +149,7 @@ pub(super) async fn dial_all(peers: &Peers, uris: &[ClusterUri]) -> String {
             found.extend(behind.filter(|node| *node != peers.me().node).map(|node| node.to_string()));
             continue;
         }
-        match dial_one(peers, &endpoint).await {
+        match dial_one(peers, &endpoint, None).await {
             Ok(Dialled::Node(node)) => {
                 peers.0.behind().insert(endpoint, node);
                 found.push(node.to_string());
@@ -171,7 +171,7 @@ enum Dialled {
     Myself,
 }
 
-async fn dial_one(peers: &Peers, endpoint: &Endpoint) -> Result<Dialled, String> {
+async fn dial_one(peers: &Peers, endpoint: &Endpoint, expected: Option<NodeId>) -> Result<Dialled, String> {
     let options = &peers.0.options;
     let link = dial(endpoint, &options.dial).await.map_err(|error| error.to_string())?;
     let proven = match prove(link, &options.me, &options.keyring, Role::Control).await {
@@ -181,6 +181,12 @@ async fn dial_one(peers: &Peers, endpoint: &Endpoint) -> Result<Dialled, String>
     };
     let node = proven.peer.node;
     let (session, inbound) = Session::start(proven, options.session.clone());
-    peers.adopt(session, inbound);
+    // At the address of a node that is gone for good stands another one, which is dialled again and again in its stead:
+    // its session must not be replaced, and all tunnels on it cut, each time.
+    if expected.is_some_and(|expected| expected != node) && peers.session(node).is_some() {
+        session.close(Failure::new(Code::Conflict, "another control node was looked for at this address"));
+    } else {
+        peers.adopt(session, inbound);
+    }
     Ok(Dialled::Node(node))
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// After so long an older session with the same node is closed: what is under way on it may finish.
-const DRAIN: Duration = Duration::from_secs(2);
+pub(super) const DRAIN: Duration = Duration::from_secs(2);
 
 /// Answers what control nodes ask.
 pub(crate) trait Serve: Send + Sync + 'static {
@@ -53,11 +53,13 @@ fn retire_older(peers: &Peers, session: &Session, number: u64) {
     if older.is_empty() {
         return;
     }
-    let stop = peers.0.stop.clone();
+    let (stop, newer) = (peers.0.stop.clone(), session.clone());
     peers.0.tracker.spawn(async move {
         tokio::select! {
             () = stop.cancelled() => (),
             () = tokio::time::sleep(DRAIN) => (),
+            // It has not lasted: the older one is what there is.
+            _ = newer.closed() => return,
         }
         for session in older {
             session.close(Failure::new(Code::Conflict, "a newer session between the same two nodes has taken over"));

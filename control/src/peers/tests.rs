@@ -103,3 +103,22 @@ async fn of_two_crossing_sessions_one_stays() {
     assert_eq!((gone.code, gone.outcome), (Code::Unavailable, longshore_wire::Outcome::NotDone));
     b.stop(PATIENCE).await;
 }
+
+#[tokio::test]
+async fn the_older_session_stays_when_the_newer_one_does_not_last() {
+    let (a, b) = (peers(1), peers(2));
+    let verifier = make_verifier(&secret(), "control", Role::Control, MIN_ITERATIONS);
+    for peers in [&a, &b] {
+        peers.serve_group(Arc::new(Name(peers.me().node)));
+    }
+    connect(&a, &b, &verifier).await;
+    let older = a.session(b.me().node).unwrap();
+    connect(&b, &a, &verifier).await;
+    a.session(b.me().node).unwrap().abort();
+    until("the newer one is gone", || of(&a, &b) == 1 && of(&b, &a) == 1).await;
+    let closed = timeout(serve::DRAIN * 2, older.closed()).await;
+    assert!(closed.is_err(), "the only session was closed: {closed:?}");
+    assert_eq!(ask(&b, &a).await, Ok(a.me().node.to_string().into_bytes()));
+    a.stop(PATIENCE).await;
+    b.stop(PATIENCE).await;
+}
