@@ -31,6 +31,8 @@ pub(crate) struct Reception {
     pub(crate) workers: Arc<WorkerLinks>,
     pub(crate) loops: Loops,
     pub(crate) session: SessionOptions,
+    /// Limits of the sessions with control nodes: they are much wider.
+    pub(crate) peer_session: SessionOptions,
     /// Made of this node's own secret at a start without state: a node that is still joining has no replicated credentials, but must be able to
     /// answer the other control nodes.
     pub(crate) own: Option<Arc<Verifier>>,
@@ -88,7 +90,8 @@ impl Reception {
 
     async fn serve(&self, proven: Proven) {
         let role = proven.peer.role;
-        let (session, inbound) = Session::start(proven, self.session.clone());
+        let options = if role == Role::Control { &self.peer_session } else { &self.session };
+        let (session, inbound) = Session::start(proven, options.clone());
         // Sessions with control nodes are kept and ended by [`Peers`].
         let _goodbye = (role != Role::Control).then(|| Goodbye(session.clone()));
         match role {

@@ -280,6 +280,7 @@ impl Parts {
             workers,
             loops: loops.clone(),
             session: timers.session.clone(),
+            peer_session: peer_session(&timers.session),
             own,
         };
         peers.serve(Arc::new(PeerService {
