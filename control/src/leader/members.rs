@@ -81,7 +81,9 @@ fn next_change(
     let dead = status.voters.iter().find(|node| **node != status.node && standing(**node).away_for(grace));
     let mut voters = status.voters.clone();
     if voters.len() > wanted {
-        let spare = dead.or_else(|| status.voters.iter().rev().find(|node| **node != status.node))?;
+        // Whoever is away first, however short: a vote that the majority stands on must not be taken.
+        let others = || status.voters.iter().rev().filter(|node| **node != status.node);
+        let spare = dead.or_else(|| others().find(|node| !here(node))).or_else(|| others().next())?;
         voters.remove(spare);
     } else {
         let learner = healthy?;
@@ -177,6 +179,20 @@ mod tests {
         assert_eq!(next_change(&state, &group, third_away(GRACE), GRACE), voters(&[1, 2, 4]));
         let group = status(&[1, 2, 3], &[]);
         assert_eq!(next_change(&cluster(3), &group, third_away(GRACE), GRACE), None);
+    }
+
+    #[test]
+    fn no_vote_is_taken_that_the_majority_needs() {
+        let away = |gone: &'static [u128]| {
+            move |node| match gone.iter().any(|number| id(*number) == node) {
+                true => Standing::Away(GRACE / 2),
+                false => here(node),
+            }
+        };
+        let five = status(&[1, 2, 3, 4, 5], &[]);
+        assert_eq!(next_change(&cluster(5), &five, away(&[2, 3]), GRACE), voters(&[1, 2, 4, 5]));
+        let four = status(&[1, 2, 4, 5], &[3]);
+        assert_eq!(next_change(&cluster(5), &four, away(&[2]), GRACE), voters(&[1, 4, 5]));
     }
 
     #[test]
