@@ -144,10 +144,24 @@ impl Group {
             group.engine().0.raft.is_initialized().await.map_err(|error| GroupError::Engine(error.to_string()))?;
         match options.bootstrap {
             Some(bootstrap) => found(&group, &options.cluster, bootstrap, initialized).await?,
-            None if initialized => {}
+            None if initialized && group.knows_others().await? => {}
             None => options.peers.seek_membership(until_member(&group)),
         }
         Ok(group)
+    }
+}
+
+impl Group {
+    /// Whether this node belongs to the group, or knows a cluster whose nodes it can dial. One that stopped after it had
+    /// been taken in, but before it got any of the log, knows nobody: if it has moved, nobody finds it either.
+    async fn knows_others(&self) -> Result<bool, GroupError> {
+        let node = self.engine().0.node;
+        let member =
+            self.engine().0.raft.with_raft_state(move |state| {
+                state.membership_state.effective().membership().get_node(&node).is_some()
+            });
+        let member = member.await.map_err(|error| GroupError::Engine(error.to_string()))?;
+        Ok(member || self.state().cluster().is_some())
     }
 }
 
