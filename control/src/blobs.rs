@@ -20,9 +20,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, watch};
 
@@ -48,6 +48,8 @@ struct Inner {
     limits: Limits,
     next: AtomicU64,
     places: Semaphore,
+    /// Held while names in the folder change: what has just been taken in again must not be tidied away as old.
+    naming: Mutex<()>,
     arrivals: watch::Sender<u64>,
 }
 
@@ -62,13 +64,32 @@ impl Blobs {
         fs::create_dir_all(&incoming)?;
         let (arrivals, _) = watch::channel(0);
         let places = Semaphore::new(MAX_INCOMING);
-        let inner = Inner { dir, incoming, limits: Limits::default(), next: AtomicU64::new(0), places, arrivals };
+        let inner = Inner {
+            dir,
+            incoming,
+            limits: Limits::default(),
+            next: AtomicU64::new(0),
+            places,
+            naming: Mutex::default(),
+            arrivals,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Whether an archive is here.
     pub(crate) fn has(&self, digest: &Digest) -> bool {
         self.path(digest).exists()
+    }
+
+    fn naming(&self) -> MutexGuard<'_, ()> {
+        self.inner.naming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an archive is here, and if so, keeps it as if it had just arrived: somebody is about to name it.
+    pub(crate) fn keep(&self, digest: &Digest) -> bool {
+        let _naming = self.naming();
+        let file = fs::File::options().append(true).open(self.path(digest));
+        file.and_then(|file| file.set_modified(SystemTime::now())).is_ok()
     }
 
     /// Where an archive is, when it is here.
@@ -135,7 +156,11 @@ impl Blobs {
         if let Some(expected) = expected.filter(|expected| *expected != inspection.digest) {
             return Err(refused(&ArchiveError::DigestMismatch { expected, actual: inspection.digest }));
         }
-        fs::rename(path, self.path(&inspection.digest)).map_err(|error| disk(path, &error))?;
+        let renamed = {
+            let _naming = self.naming();
+            fs::rename(path, self.path(&inspection.digest))
+        };
+        renamed.map_err(|error| disk(path, &error))?;
         let folder = fs::File::open(&self.inner.dir).and_then(|folder| folder.sync_all());
         folder.map_err(|error| disk(&self.inner.dir, &error))?;
         Ok(inspection)
@@ -148,6 +173,7 @@ impl Blobs {
             let Some(digest) = entry.file_name().to_str().and_then(|name| name.parse::<Digest>().ok()) else {
                 continue;
             };
+            let _naming = self.naming();
             let old = entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age > KEEP_UNNAMED);
             if old && !named.contains(&digest) {
                 tracing::info!(%digest, "archive removed: no app names it any more");
@@ -203,6 +229,25 @@ fn refused(error: &ArchiveError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_is_not_tidied() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path()).unwrap();
+        let digest = Digest([7; 32]);
+        assert!(!blobs.keep(&digest));
+        let age = || {
+            let file = fs::File::create(blobs.path(&digest)).unwrap();
+            file.set_modified(SystemTime::now() - 2 * KEEP_UNNAMED).unwrap();
+        };
+        age();
+        assert!(blobs.keep(&digest));
+        blobs.tidy(&HashSet::new()).unwrap();
+        assert!(blobs.has(&digest));
+        age();
+        blobs.tidy(&HashSet::new()).unwrap();
+        assert!(!blobs.has(&digest));
+    }
 
     #[tokio::test]
     async fn garbage_is_refused_and_nothing_stays() {

@@ -72,7 +72,7 @@ impl Supply {
 
     /// Answers [`OpenPeer::PutBlob`].
     pub(crate) async fn serve_put(&self, mut stream: Stream, digest: Digest) {
-        let result = match self.blobs.has(&digest) {
+        let result = match self.blobs.keep(&digest) {
             true => StreamResult::Ok,
             false => match self.blobs.store(&mut stream, Some(digest)).await {
                 Ok(_) => StreamResult::Ok,
