@@ -12,6 +12,12 @@ pub(crate) enum Bench {
     Rpc(Rpc),
     /// Writes and reads of three control nodes, beside the disk and the bare HTTP server
     Kv(Kv),
+    /// The other end of the bare echo; started by `bench rpc`
+    #[command(hide = true)]
+    Echo {
+        /// How to listen
+        transport: Transport,
+    },
 }
 
 /// How long to measure.

@@ -13,15 +13,18 @@ use crate::args::bench::Bench;
 use crate::error::{Exit, Failed};
 use crate::output::Format;
 use crate::run::Signals;
+use figures::Case;
 
 pub(super) async fn bench(args: Bench, format: Format) -> anyhow::Result<()> {
+    match args {
+        Bench::Rpc(args) => measured(rpc::rpc(&args), format).await,
+        Bench::Kv(args) => measured(kv::kv(&args), format).await,
+        Bench::Echo { transport } => echo::other_end(transport).await,
+    }
+}
+
+async fn measured(measuring: impl Future<Output = anyhow::Result<Vec<Case>>>, format: Format) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let measuring = async {
-        match args {
-            Bench::Rpc(args) => rpc::rpc(&args).await,
-            Bench::Kv(args) => kv::kv(&args).await,
-        }
-    };
     // What was started ends with the measurement, however that ends.
     tokio::select! {
         cases = measuring => figures::print(&cases?, format),

@@ -1,4 +1,6 @@
 //! The floor of a request: a bare echo of length-framed messages over the same kind of connection.
+//!
+//! The other end is a process of its own, as a worker is: two tasks of one runtime would wake each other without the kernel.
 
 use super::figures::Round;
 use anyhow::Context as _;
@@ -10,14 +12,17 @@ use longshore_wire::uri::{DEFAULT_WS_PATH, TlsVerify};
 use longshore_wire::{Endpoint, Transport};
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::task::JoinSet;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, Command};
 
 /// Bytes of a message, without its length.
 pub(super) const MESSAGE: usize = 64;
 /// Bytes of the length before a message.
 const LENGTH: usize = 4;
+/// Time for the other end to come up.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Room for what arrives at once.
 const BUFFER: usize = 64 * 1024;
 
@@ -33,37 +38,33 @@ pub(super) fn dial_options() -> anyhow::Result<DialOptions> {
     Ok(DialOptions::new(ClientTls::new(options)?))
 }
 
-/// Both ends of one connection.
+/// The measuring end of a connection to an echoing process.
 pub(super) struct Echo {
     client: Box<dyn Io>,
-    /// The other end; ends with this one.
-    _server: JoinSet<()>,
+    /// The other end; killed with this one.
+    _server: Option<Child>,
 }
 
 impl Echo {
-    /// Connects both ends.
+    /// Starts the other end, and connects.
     pub(super) async fn start(transport: Transport) -> anyhow::Result<Self> {
-        let tls = ServerTls::self_signed(&[Ipv4Addr::LOCALHOST.to_string()], None)?;
-        let options = ListenOptions {
-            transport,
-            bind: (Ipv4Addr::LOCALHOST, 0).into(),
-            path: DEFAULT_WS_PATH.to_owned(),
-            tls: transport.is_encrypted().then_some(tls),
-            max_pending: MAX_PENDING,
-        };
-        let listener = Listener::bind(options).await?;
-        let endpoint = endpoint(transport, listener.local_addr());
-        let mut server = JoinSet::new();
-        server.spawn(async move {
-            if let Ok(pending) = listener.accept().await
-                && let Ok(link) = pending.upgrade().await
-            {
-                // It ends when the client hangs up.
-                drop(serve(link).await);
-            }
-        });
-        let client = dial(&endpoint, &dial_options()?).await?.io;
-        Ok(Self { client, _server: server })
+        let mut server = Command::new(std::env::current_exe()?)
+            .args(["bench", "echo", transport.name()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("the echo's other end cannot be started")?;
+        let mut line = String::new();
+        let stdout = server.stdout.take().context("its output is a pipe")?;
+        tokio::time::timeout(PATIENCE, BufReader::new(stdout).read_line(&mut line)).await??;
+        let address = line.trim().parse().context("the echo's other end did not say where it listens")?;
+        Ok(Self { _server: Some(server), ..Self::connect(transport, address).await? })
+    }
+
+    async fn connect(transport: Transport, address: SocketAddr) -> anyhow::Result<Self> {
+        let client = dial(&endpoint(transport, address), &dial_options()?).await?.io;
+        Ok(Self { client, _server: None })
     }
 
     /// Keeps `in_flight` messages under way for `time`.
@@ -110,6 +111,26 @@ fn take(input: &mut BytesMut) -> Option<BytesMut> {
     Some(input.split_to(length))
 }
 
+/// The other end: says where it listens, and echoes one connection to its end.
+pub(super) async fn other_end(transport: Transport) -> anyhow::Result<()> {
+    let listener = listen(transport).await?;
+    crate::output::line(&listener.local_addr().to_string())?;
+    // It ends when the measuring end hangs up.
+    Ok(serve(listener.accept().await?.upgrade().await?).await?)
+}
+
+async fn listen(transport: Transport) -> anyhow::Result<Listener> {
+    let tls = ServerTls::self_signed(&[Ipv4Addr::LOCALHOST.to_string()], None)?;
+    let options = ListenOptions {
+        transport,
+        bind: (Ipv4Addr::LOCALHOST, 0).into(),
+        path: DEFAULT_WS_PATH.to_owned(),
+        tls: transport.is_encrypted().then_some(tls),
+        max_pending: MAX_PENDING,
+    };
+    Ok(Listener::bind(options).await?)
+}
+
 async fn serve(mut link: Link) -> std::io::Result<()> {
     let mut input = BytesMut::with_capacity(BUFFER);
     let mut output = BytesMut::with_capacity(BUFFER);
@@ -128,11 +149,16 @@ async fn serve(mut link: Link) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::task::JoinSet;
 
     #[tokio::test]
     async fn every_message_comes_back() {
         for transport in [Transport::Tcp, Transport::Wss] {
-            let mut echo = Echo::start(transport).await.unwrap();
+            let listener = listen(transport).await.unwrap();
+            let address = listener.local_addr();
+            let mut server = JoinSet::new();
+            server.spawn(async move { serve(listener.accept().await.unwrap().upgrade().await.unwrap()).await });
+            let mut echo = Echo::connect(transport, address).await.unwrap();
             let round = echo.round(8, Duration::from_millis(5)).await.unwrap();
             assert!(round.latencies.len() >= 8);
         }
