@@ -7,7 +7,9 @@ use longshore_wire::app::Manifest;
 use longshore_wire::credential::Verifier;
 use longshore_wire::kv::{KvReply, KvRequest};
 use longshore_wire::task::{NodeState, TaskStatus};
-use longshore_wire::{ClusterId, ClusterUri, Digest, Epoch, Failure, Generation, Labels, NodeId, RequestId, ShortId};
+use longshore_wire::{
+    ClusterId, ClusterUri, Digest, Epoch, Failure, Generation, Labels, NodeId, RequestId, ShortId, TaskId,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -138,6 +140,10 @@ pub enum Command {
         epoch: Epoch,
         /// All its tasks.
         tasks: Vec<TaskStatus>,
+        /// Tasks that shall end and have ended ([`crate::State::ended_tasks`]), with their revisions. Named, and not
+        /// just missing: a report that is late must not end what was started since.
+        #[serde(default)]
+        ended: Vec<(TaskId, u64)>,
     },
 }
 

@@ -131,12 +131,18 @@ impl State {
         }
     }
 
-    pub(crate) fn report_tasks(&mut self, worker: NodeId, epoch: Epoch, reported: &[TaskStatus]) -> Outcome {
+    pub(crate) fn report_tasks(
+        &mut self,
+        worker: NodeId,
+        epoch: Epoch,
+        reported: &[TaskStatus],
+        ended: &[(TaskId, u64)],
+    ) -> Outcome {
         match self.owner_of(worker) {
             Some((_, current)) if current == epoch => {}
             current => return Err(stale(worker, epoch, current.map(|(_, epoch)| epoch))),
         }
-        for change in self.changes(worker, reported) {
+        for change in self.changes(worker, reported, ended) {
             match change {
                 Change::Status(key, status) => {
                     if let Some(task) = self.tasks.get_mut(&key) {
@@ -150,18 +156,28 @@ impl State {
     }
 
     /// Whether committing this report of a worker's tasks would change anything.
-    pub fn report_differs(&self, worker: NodeId, reported: &[TaskStatus]) -> bool {
-        !self.changes(worker, reported).is_empty()
+    pub fn report_differs(&self, worker: NodeId, reported: &[TaskStatus], ended: &[(TaskId, u64)]) -> bool {
+        !self.changes(worker, reported, ended).is_empty()
+    }
+
+    /// The tasks of a worker that shall end and are not in its report, with their revisions. Whether a start of one of
+    /// them is still on its way to the worker, only its proxy knows.
+    pub fn ended_tasks(&self, worker: NodeId, reported: &[TaskStatus]) -> Vec<(TaskId, u64)> {
+        let ended = self.tasks_on(worker).filter(|task| !task.assigned);
+        let ended = ended.filter(|task| reported.iter().all(|status| status.task != task.id));
+        ended.map(|task| (task.id.clone(), task.revision)).collect()
     }
 
     /// What a report of all tasks of a worker changes. Tasks that are not known here, or of an older assignment, count
     /// for nothing: the proxy orders them to stop.
-    fn changes(&self, worker: NodeId, reported: &[TaskStatus]) -> Vec<Change> {
+    fn changes(&self, worker: NodeId, reported: &[TaskStatus], ended: &[(TaskId, u64)]) -> Vec<Change> {
         let by_id: BTreeMap<&TaskId, &TaskStatus> = reported.iter().map(|status| (&status.task, status)).collect();
         let change = |task: &Task| {
             let key = (Arc::from(task.instance.as_str()), worker);
             match by_id.get(&task.id) {
-                None if !task.assigned => Some(Change::Gone(key)),
+                None if !task.assigned => {
+                    ended.iter().any(|(id, at)| *id == task.id && *at == task.revision).then_some(Change::Gone(key))
+                }
                 None => task.status.is_some().then_some(Change::Status(key, None)),
                 Some(status) if status.revision != task.revision => None,
                 Some(status) => {

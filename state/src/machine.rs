@@ -107,7 +107,7 @@ impl State {
             Command::StartInstance(spec) => self.start_instance(at, spec),
             Command::StopInstance { instance } => self.stop_instance(instance),
             Command::Assign { instance, revision, add, drop } => self.assign(at, instance, *revision, add, drop),
-            Command::ReportTasks { node, epoch, tasks } => self.report_tasks(*node, *epoch, tasks),
+            Command::ReportTasks { node, epoch, tasks, ended } => self.report_tasks(*node, *epoch, tasks, ended),
         }
     }
 

@@ -18,7 +18,7 @@ use longshore_state::{Command, State};
 use longshore_transport::Session;
 use longshore_wire::edge::{OpenWorker, Order, ToWorker};
 use longshore_wire::task::{TaskSpec, TaskStatus};
-use longshore_wire::{Code, Digest, Epoch, Failure, NodeId, encode};
+use longshore_wire::{Code, Digest, Epoch, Failure, NodeId, TaskId, encode};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +59,13 @@ struct Said<T> {
     at: Instant,
 }
 
+/// What the cluster is told of a worker's tasks.
+#[derive(Debug, Clone, PartialEq)]
+struct ToldTasks {
+    tasks: Vec<TaskStatus>,
+    ended: Vec<(TaskId, u64)>,
+}
+
 impl<T: PartialEq> Said<T> {
     fn covers(said: Option<&Self>, what: &T, epoch: Epoch) -> bool {
         said.is_some_and(|said| said.what == *what && said.epoch == epoch && said.at.elapsed() < SHOWS)
@@ -74,7 +81,7 @@ pub(crate) struct Actor {
     held: HashMap<Job, Hold>,
     link: Option<u64>,
     said_presence: Option<Said<Presence>>,
-    said_tasks: Option<Said<Vec<TaskStatus>>>,
+    said_tasks: Option<Said<ToldTasks>>,
 }
 
 impl Actor {
@@ -126,7 +133,13 @@ impl Actor {
             self.link = view.link;
             self.held.clear();
         }
-        self.held.retain(|_, hold| hold.until + EVERY > now);
+        let shown = |job: &Job| match (job, &view.report) {
+            (Job::Step(StepKey::Start(started, revision)), Some(report)) => {
+                report.tasks.iter().any(|status| status.task == *started && status.revision >= *revision)
+            }
+            _ => false,
+        };
+        self.held.retain(|job, hold| hold.until + EVERY > now && !shown(job));
         let mut next = now + EVERY;
         self.say_presence(&state, &view, epoch, &mut next);
         self.say_tasks(&state, &view, epoch);
@@ -162,15 +175,27 @@ impl Actor {
 
     fn say_tasks(&mut self, state: &State, view: &View, epoch: Epoch) {
         let (Some(_), Some(report)) = (&view.session, &view.report) else { return };
-        if !state.report_differs(self.worker(), &report.tasks)
-            || Said::covers(self.said_tasks.as_ref(), &report.tasks, epoch)
+        let mut ended = state.ended_tasks(self.worker(), &report.tasks);
+        ended.retain(|(task, _)| !self.may_start(task));
+        let what = ToldTasks { tasks: report.tasks.clone(), ended };
+        if !state.report_differs(self.worker(), &what.tasks, &what.ended)
+            || Said::covers(self.said_tasks.as_ref(), &what, epoch)
         {
             return;
         }
-        let command = Command::ReportTasks { node: self.worker(), epoch, tasks: report.tasks.clone() };
+        let ToldTasks { tasks, ended } = what.clone();
+        let command = Command::ReportTasks { node: self.worker(), epoch, tasks, ended };
         if self.begin(Job::SayTasks, say(Arc::clone(self.shared()), command)) {
-            self.said_tasks = Some(Said { what: report.tasks.clone(), epoch, at: Instant::now() });
+            self.said_tasks = Some(Said { what, epoch, at: Instant::now() });
         }
+    }
+
+    /// Whether an order to start the task is on its way, or was answered so lately that no report can show it yet: that
+    /// it is not in the report does not mean then that it has ended.
+    fn may_start(&self, task: &TaskId) -> bool {
+        let starts = |job: &Job| matches!(job, Job::Step(StepKey::Start(started, _)) if started == task);
+        let now = Instant::now();
+        self.busy.iter().any(starts) || self.held.iter().any(|(job, hold)| starts(job) && hold.until > now)
     }
 
     fn close_gap(&mut self, state: &State, view: &View, epoch: Epoch) {

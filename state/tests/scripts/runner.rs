@@ -218,11 +218,14 @@ impl Runner {
         Command::Assign { instance, revision: line.number("revision", known), add, drop }
     }
 
-    /// `report WORKER [epoch=N] TASK:STATE[@REVISION]…`, all tasks of the worker
+    /// `report WORKER [epoch=N] [ended=none] TASK:STATE[@REVISION]…`, all tasks of the worker; `ended=none`: made before
+    /// anything was to end
     fn report(&mut self, worker: &str, line: &Line) -> Command {
         let node = self.id(worker);
-        let tasks = line.words[2..].iter().map(|word| self.status(word)).collect();
-        Command::ReportTasks { node, epoch: self.epoch(line, node), tasks }
+        let tasks: Vec<TaskStatus> = line.words[2..].iter().map(|word| self.status(word)).collect();
+        let early = line.option("ended") == "none";
+        let ended = if early { Vec::new() } else { self.state.ended_tasks(node, &tasks) };
+        Command::ReportTasks { node, epoch: self.epoch(line, node), tasks, ended }
     }
 
     fn status(&self, word: &str) -> TaskStatus {
