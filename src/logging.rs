@@ -6,8 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 const LEVELS: &str = "LONGSHORE_LOG";
 const FORMAT: &str = "LONGSHORE_LOG_FORMAT";
+/// openraft calls each message that a dead node does not answer an error, hundreds a second; its faults are told by `control`.
 /// Libraries that tell at `info` and `warn` what only their authors understand; `LONGSHORE_LOG=openraft=debug` still shows it.
-const QUIET: &str = "openraft=error,hickory_net=error,hickory_proto=error,hickory_resolver=error,tungstenite=error";
+const QUIET: &str = "openraft=off,hickory_net=error,hickory_proto=error,hickory_resolver=error,tungstenite=error";
 
 /// Starts the log output; `default` counts when `LONGSHORE_LOG` is not set.
 pub(crate) fn start(default: &str) -> anyhow::Result<()> {
