@@ -42,6 +42,8 @@ pub(crate) struct WsIo<S> {
     socket: WebSocketStream<S>,
     /// What came and is not read yet.
     incoming: Bytes,
+    /// An error that came behind bytes which were given first.
+    failed: Option<io::Error>,
     /// What was written and is no message yet.
     outgoing: BytesMut,
     /// The peer's close frame came.
@@ -52,7 +54,8 @@ pub(crate) struct WsIo<S> {
 
 impl<S: Io> WsIo<S> {
     fn new(socket: WebSocketStream<S>) -> Self {
-        Self { socket, incoming: Bytes::new(), outgoing: BytesMut::new(), ended: false, closed: false }
+        let (incoming, outgoing) = (Bytes::new(), BytesMut::new());
+        Self { socket, incoming, failed: None, outgoing, ended: false, closed: false }
     }
 
     /// Waits for the next bytes; `false` at the end of the stream. Only the reading side of the socket is polled here, so
@@ -95,14 +98,31 @@ impl<S: Io> WsIo<S> {
 }
 
 impl<S: Io> AsyncRead for WsIo<S> {
+    /// Gives all that has arrived, over the borders of messages: a reader that took one message at a time would answer
+    /// each by itself, and a swarm of small ones would never travel together again.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
         if self.incoming.is_empty() && !ready!(self.poll_message(cx))? {
             return Poll::Ready(Ok(()));
         }
-        let length = self.incoming.len().min(buf.remaining());
-        buf.put_slice(&self.incoming[..length]);
-        self.incoming.advance(length);
-        Poll::Ready(Ok(()))
+        loop {
+            let length = self.incoming.len().min(buf.remaining());
+            buf.put_slice(&self.incoming[..length]);
+            self.incoming.advance(length);
+            if buf.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            match self.poll_message(cx) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Err(error)) => {
+                    self.failed = Some(error);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Ok(false)) | Poll::Pending => return Poll::Ready(Ok(())),
+            }
+        }
     }
 }
 
