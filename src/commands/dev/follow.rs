@@ -25,7 +25,9 @@ pub(super) async fn follow(client: &Client, instance: &str, args: &Dev) -> anyho
         let tasks = client.json(Call::get(format!("/v1/tasks{}", query(&[("instance", Some(instance))])))).await?;
         for task in items(&tasks) {
             let Some(name) = task["task"].as_str() else { continue };
-            if flow::state(task) != Some(TaskState::Pending) && followed.insert(name.to_owned()) {
+            // One that fails at once is hardly ever seen running: it is pending, but has an exit code.
+            let began = flow::state(task) != Some(TaskState::Pending) || !task["exit_code"].is_null();
+            if began && followed.insert(name.to_owned()) {
                 let prefix = format!("{:<width$} | ", node_name(task));
                 followers.spawn(print(client.clone(), name.to_owned(), prefix));
             }
