@@ -7,7 +7,7 @@ use crate::error::Failed;
 use crate::output;
 use longshore_wire::task::TaskState;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -19,12 +19,17 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Follows until the tasks have ended, where that is wanted; else for ever.
 pub(super) async fn follow(client: &Client, instance: &str, args: &Dev) -> anyhow::Result<()> {
     let mut followed = BTreeSet::new();
+    let mut told = BTreeMap::new();
     let mut followers = JoinSet::new();
     let width = "worker-".len() + args.workers.to_string().len();
     loop {
         let tasks = client.json(Call::get(format!("/v1/tasks{}", query(&[("instance", Some(instance))])))).await?;
         for task in items(&tasks) {
             let Some(name) = task["task"].as_str() else { continue };
+            let message = task["message"].as_str().unwrap_or_default();
+            if told.insert(name.to_owned(), message.to_owned()).unwrap_or_default() != message && !message.is_empty() {
+                output::say(&format!("{}: {}", node_name(task), output::plain(message)));
+            }
             // One that fails at once is hardly ever seen running: it is pending, but has an exit code.
             let began = flow::state(task) != Some(TaskState::Pending) || !task["exit_code"].is_null();
             if began && followed.insert(name.to_owned()) {
