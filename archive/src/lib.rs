@@ -23,5 +23,5 @@ pub use digest::{DigestReader, DigestWriter};
 pub use error::ArchiveError;
 pub use folder::{remove, sweep, unpack};
 pub use limits::Limits;
-pub use pack::{PackOptions, PackReport, pack};
+pub use pack::{PackOptions, PackReport, UNFINISHED, pack};
 pub use read::{Inspection, inspect};

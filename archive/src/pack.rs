@@ -5,6 +5,7 @@ use crate::tape::BLOCK;
 use crate::{ArchiveError, DigestReader, DigestWriter, Limits, manifest, path};
 use longshore_wire::Digest;
 use longshore_wire::app::{FileEntry, MANIFEST_FORMAT, MANIFEST_NAME, Manifest, check_name};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -13,6 +14,10 @@ use tar::{EntryType, Header};
 
 /// The one thing left out at every depth: the history of the source is no part of the app.
 const LEFT_OUT: &str = ".git";
+
+/// How the name of an archive begins that is being written beside its future place. Left out too: that place may be the
+/// very folder that is packed.
+pub const UNFINISHED: &str = ".longshore-pack-";
 
 /// How to pack.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,8 +37,8 @@ pub struct PackReport {
     pub size: u64,
 }
 
-/// Packs the folder `dir` into `out`: all files below it, hidden ones too, except `.git` at any depth and an `app.json`
-/// at the top, which is made anew. Empty folders leave no trace. The result depends on names, contents and executable
+/// Packs the folder `dir` into `out`: all files below it, hidden ones too, except `.git` at any depth and, at the top,
+/// what packing makes anew: `app.json`, the app's own archive `NAME.tar`, and what begins with [`UNFINISHED`]. Empty folders leave no trace. The result depends on names, contents and executable
 /// bits alone.
 ///
 /// # Errors
@@ -44,7 +49,11 @@ pub fn pack(dir: &Path, options: &PackOptions, out: &mut impl Write) -> Result<P
     let name = app_name(dir, options, &app)?;
     let limits = Limits::default();
     let mut files = Vec::new();
-    collect(dir, "", &limits, &mut files)?;
+    let archive = format!("{name}.tar");
+    let made = |name: &OsStr| {
+        name == MANIFEST_NAME || name == archive.as_str() || name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes())
+    };
+    collect(dir, "", &made, &limits, &mut files)?;
     files.sort_by(|one, other| one.path.cmp(&other.path));
     let sha256 = manifest::index_digest(&files);
     let manifest = Manifest { format: MANIFEST_FORMAT, name, sha256, runtime: app.runtime, flows: app.flows, files };
@@ -72,20 +81,27 @@ fn app_name(dir: &Path, options: &PackOptions, app: &AppToml) -> Result<String, 
     Ok(name)
 }
 
-/// Finds all files below `dir`, whose path inside the archive is `prefix`, and hashes them.
-fn collect(dir: &Path, prefix: &str, limits: &Limits, files: &mut Vec<FileEntry>) -> Result<(), ArchiveError> {
+/// Finds all files below `dir`, whose path inside the archive is `prefix`, and hashes them; at the top not what packing
+/// has `made`.
+fn collect(
+    dir: &Path,
+    prefix: &str,
+    made: &dyn Fn(&OsStr) -> bool,
+    limits: &Limits,
+    files: &mut Vec<FileEntry>,
+) -> Result<(), ArchiveError> {
     let unreadable = |source| ArchiveError::io(dir.display(), source);
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name();
-        if name == LEFT_OUT || (prefix.is_empty() && name == MANIFEST_NAME) {
+        if name == LEFT_OUT || (prefix.is_empty() && made(&name)) {
             continue;
         }
         let inside = [prefix.as_bytes(), name.as_encoded_bytes()].concat();
         let inside = path::check(&inside)?;
         let kind = entry.file_type().map_err(unreadable)?;
         if kind.is_dir() {
-            collect(&entry.path(), &format!("{inside}/"), limits, files)?;
+            collect(&entry.path(), &format!("{inside}/"), made, limits, files)?;
         } else if kind.is_file() {
             if files.len() as u64 >= limits.max_files {
                 return Err(ArchiveError::TooManyFiles(limits.max_files));

@@ -45,6 +45,9 @@ fn same_content_gives_same_bytes() {
     script(&other.path().join("greet.sh"), 0o700);
     fs::create_dir(other.path().join("empty")).unwrap();
     fs::write(other.path().join("app.json"), "left over").unwrap();
+    // What `app pack .` has made here, and is making.
+    fs::write(other.path().join("greeter.tar"), "a former archive").unwrap();
+    fs::write(other.path().join(format!("{}x", longshore_archive::UNFINISHED)), "").unwrap();
     let ((first, bytes), (second, again)) = (packed(one.path()).unwrap(), packed(other.path()).unwrap());
     assert_eq!(bytes, again);
     assert_eq!(first, second);

@@ -8,7 +8,7 @@ use crate::error::Failed;
 use crate::output::{self, Format, Progress, Table, cell, size};
 use anyhow::Context as _;
 use hyper::Method;
-use longshore_archive::{Limits, PackOptions, PackReport};
+use longshore_archive::{Limits, PackOptions, PackReport, UNFINISHED};
 use longshore_wire::Digest;
 use longshore_wire::app::Manifest;
 use serde_json::{Value, json};
@@ -46,11 +46,17 @@ pub(super) async fn app(globals: &Globals, args: App) -> anyhow::Result<()> {
 async fn pack(args: Pack) -> anyhow::Result<()> {
     let packing = tokio::task::spawn_blocking(move || {
         let folder = args.file.as_deref().map(Path::new).and_then(Path::parent).unwrap_or_else(|| Path::new(""));
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let beside = tempfile::Builder::new().prefix(".longshore-pack-").tempfile_in(folder);
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder }.to_owned();
+        let beside = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&folder);
         let mut beside = beside.with_context(|| format!("cannot write to {}", folder.display()))?;
         let report = pack_into(&args.dir, args.name, beside.as_file_mut())?;
-        let name = args.file.unwrap_or_else(|| format!("{}.tar", report.manifest.name));
+        let own = format!("{}.tar", report.manifest.name);
+        let name = args.file.unwrap_or_else(|| own.clone());
+        let (into, from) = (folder.canonicalize()?, args.dir.canonicalize()?);
+        if into.starts_with(&from) && (into != from || Path::new(&name).file_name() != Some(own.as_ref())) {
+            let why = "lies in the folder that is packed, and would be part of the next archive; choose another place";
+            return Err(Failed::usage(format!("{name} {why}")).into());
+        }
         // An archive holds no secret: readable as any new file is.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         beside.as_file().set_permissions(mode)?;
