@@ -31,6 +31,8 @@ pub struct State {
     pub(crate) tasks_by_node: OrdSet<(NodeId, Arc<str>)>,
     pub(crate) outcomes: OrdMap<RequestId, Arc<Outcome>>,
     pub(crate) outcome_order: Vector<RequestId>,
+    /// Outcomes ever taken into memory by this copy and those that it was cloned from.
+    pub(crate) carried_out: u64,
 }
 
 /// Where and when a command is applied.
@@ -62,6 +64,7 @@ impl State {
     }
 
     pub(crate) fn remember(&mut self, request: RequestId, outcome: Arc<Outcome>) {
+        self.carried_out += 1;
         self.outcomes.insert(request, outcome);
         self.outcome_order.push_back(request);
         while self.outcome_order.len() > REMEMBERED {
@@ -156,7 +159,7 @@ mod tests {
         let mut state = founded();
         let first = Ok(Reply::Kv(KvReply::Written { revision: 1, created: true }));
         assert_eq!(state.apply(2, &[put(2, "a"), put(2, "a")]), [first.clone(), first]);
-        assert_eq!((state.kv_revision(), state.applied()), (1, 2));
+        assert_eq!((state.kv_revision(), state.applied(), state.carried_out()), (1, 2, 2));
     }
 
     #[test]

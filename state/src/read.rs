@@ -19,6 +19,12 @@ impl State {
         self.applied
     }
 
+    /// How many proposals this copy has carried out; repeats do not count. Only differences between states of the same
+    /// node mean something: one that comes from a snapshot counts anew.
+    pub fn carried_out(&self) -> u64 {
+        self.carried_out
+    }
+
     /// The cluster; `None` before it is founded.
     pub fn cluster(&self) -> Option<&Cluster> {
         self.cluster.as_deref()

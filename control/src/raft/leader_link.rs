@@ -17,9 +17,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Time for one question about the read index; an unanswered one has no effect, so it is simply asked again.
 const ASK: Duration = Duration::from_secs(1);
 
-/// Commits a batch, here or through the leader. Repeats until the deadline: the request ids inside make that safe.
+/// Commits a batch, here or through the leader. Repeats until the deadline: the request ids inside make that safe, for as
+/// long as the outcomes of a first attempt cannot have been forgotten.
 pub(super) async fn commit(engine: &Engine, batch: Bytes, deadline: Instant) -> Result<Vec<Outcome>, Failure> {
     let mut uncertain = false;
+    let begun = engine.0.view.state().carried_out();
     loop {
         let attempt = match engine.leader(deadline).await {
             Ok(now) => tokio::select! {
@@ -34,7 +36,8 @@ pub(super) async fn commit(engine: &Engine, batch: Bytes, deadline: Instant) -> 
             Err(failure) => failure,
         };
         uncertain |= failure.outcome != longshore_wire::Outcome::NotDone;
-        if !worth_another(&failure) || Instant::now() + PAUSE >= deadline {
+        let late = uncertain && is_forgotten(begun, engine.0.view.state().carried_out());
+        if late || !worth_another(&failure) || Instant::now() + PAUSE >= deadline {
             if uncertain {
                 failure.outcome = longshore_wire::Outcome::Unknown;
             }
@@ -42,6 +45,14 @@ pub(super) async fn commit(engine: &Engine, batch: Bytes, deadline: Instant) -> 
         }
         sleep(PAUSE).await;
     }
+}
+
+/// Whether what was carried out when the count stood at `begun` may be forgotten: then a repeat would be carried out a
+/// second time. Half of the memory is left for what this node has not applied yet, or is under way.
+fn is_forgotten(begun: u64, now: u64) -> bool {
+    const SAFE: u64 = longshore_state::REMEMBERED as u64 / 2;
+    // A snapshot that was installed meanwhile has begun a count of its own.
+    now.checked_sub(begun).is_none_or(|since| since > SAFE)
 }
 
 async fn attempt(engine: &Engine, now: Leadership, batch: &Bytes, deadline: Instant) -> Result<Vec<Outcome>, Failure> {
@@ -120,4 +131,16 @@ async fn ask(engine: &Engine, leader: NodeId) -> Result<Option<u64>, Failure> {
 
 pub(super) fn not_leader() -> Failure {
     Failure::new(Code::Unavailable, "this control node is not the leader now")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeat_must_come_before_the_memory_ends() {
+        let memory = u64::try_from(longshore_state::REMEMBERED).unwrap();
+        assert!(!is_forgotten(7, 7) && !is_forgotten(7, 7 + memory / 2));
+        assert!(is_forgotten(7, 8 + memory / 2) && is_forgotten(7, 6));
+    }
 }
