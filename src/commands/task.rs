@@ -23,9 +23,11 @@ pub(super) async fn task(remote: &Remote, args: Task) -> anyhow::Result<()> {
     }
 }
 
-/// The table of tasks.
+/// The table of tasks. Reasons are shown where there are any: without them a pause before a restart looks like a task that
+/// nobody has heard of.
 pub(super) fn table(remote: &Remote, tasks: &[Value]) -> anyhow::Result<()> {
-    let names = ["TASK", "NODE", "STATE", "RESTARTS", "EXIT", "AGE", "(MESSAGE)"];
+    let message = if tasks.iter().any(|task| task["message"].is_string()) { "MESSAGE" } else { "(MESSAGE)" };
+    let names = ["TASK", "NODE", "STATE", "RESTARTS", "EXIT", "AGE", message];
     let mut table = Table::new(&names, remote.wide());
     for task in tasks {
         let text = |name: &str| cell(&task[name]);
