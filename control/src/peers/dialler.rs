@@ -4,7 +4,7 @@ use super::Peers;
 use longshore_transport::{Backoff, Session, dial, prove};
 use longshore_wire::handshake::RejectCode;
 use longshore_wire::{ClusterUri, Code, Endpoint, Failure, NodeId, Role};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -16,6 +16,12 @@ const COURTESY: Duration = Duration::from_secs(1);
 const ESTABLISHED: Duration = Duration::from_secs(5);
 /// Without any session for so long, registered addresses are not enough, and discovery is asked.
 const ALONE: Duration = Duration::from_secs(5);
+
+/// An address at which another node has answered is left alone for so long while that node is connected.
+const ELSEWHERE: Duration = Duration::from_secs(60);
+
+/// Who answered in a node's stead, and when.
+type Strangers = HashMap<Endpoint, (NodeId, Instant)>;
 
 /// Runs one redial loop per known node.
 pub(super) async fn keep_known(peers: Peers) {
@@ -52,13 +58,14 @@ pub(super) async fn keep_known(peers: Peers) {
 async fn redial(peers: Peers, node: NodeId, addresses: Vec<ClusterUri>) {
     let mut backoff = Backoff::default();
     let mut complaint = String::new();
+    let mut strangers = Strangers::new();
     loop {
         if peers.session(node).is_none() {
             if peers.me().node > node {
                 sleep(COURTESY).await;
             }
             if peers.session(node).is_none()
-                && let Err(error) = dial_any(&peers, Some(node), &addresses).await
+                && let Err(error) = dial_any(&peers, node, &addresses, &mut strangers).await
             {
                 complain(node, &mut complaint, error);
                 sleep(backoff.next()).await;
@@ -112,8 +119,13 @@ pub(super) async fn seek_when_alone(peers: Peers) {
     }
 }
 
-/// Dials the addresses in turn until one leads to a control node, to this one if given.
-async fn dial_any(peers: &Peers, node: Option<NodeId>, addresses: &[ClusterUri]) -> Result<(), String> {
+/// Dials the addresses in turn until one leads to this control node.
+async fn dial_any(
+    peers: &Peers,
+    node: NodeId,
+    addresses: &[ClusterUri],
+    strangers: &mut Strangers,
+) -> Result<(), String> {
     let mut last = "it has registered no address".to_owned();
     for uri in addresses {
         let endpoints = match peers.0.options.discovery.resolve(uri).await {
@@ -124,9 +136,18 @@ async fn dial_any(peers: &Peers, node: Option<NodeId>, addresses: &[ClusterUri])
             }
         };
         for endpoint in endpoints {
-            match dial_one(peers, &endpoint, node).await {
-                Ok(Dialled::Node(found)) if node.is_none_or(|node| node == found) => return Ok(()),
-                Ok(Dialled::Node(found)) => last = format!("{endpoint} is control node {found} now"),
+            let stranger = strangers.get(&endpoint).filter(|(_, since)| since.elapsed() < ELSEWHERE);
+            if let Some((found, _)) = stranger.filter(|(found, _)| peers.session(*found).is_some()) {
+                last = format!("{endpoint} is control node {found} now");
+                continue;
+            }
+            match dial_one(peers, &endpoint, Some(node)).await {
+                Ok(Dialled::Node(found)) if node == found => return Ok(()),
+                Ok(Dialled::Node(found)) => {
+                    last = format!("{endpoint} is control node {found} now");
+                    strangers.retain(|_, (_, since)| since.elapsed() < ELSEWHERE);
+                    strangers.insert(endpoint, (found, Instant::now()));
+                }
                 Ok(Dialled::Myself) => last = format!("{endpoint} is this node itself"),
                 Err(error) => last = error,
             }
