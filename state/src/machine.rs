@@ -2,7 +2,7 @@
 
 use crate::command::{Command, Outcome, Proposal, Reply};
 use crate::kv::Store;
-use crate::record::{App, Cluster, Instance, Node, Task};
+use crate::record::{App, Cluster, Instance, Node, Task, Via};
 use crate::ring::Ring;
 use imbl::{OrdMap, OrdSet, Vector};
 use longshore_wire::credential::Verifier;
@@ -99,7 +99,8 @@ impl State {
             }
             Command::SetConnected { node, epoch, owner, state, transport, remote } => {
                 self.check_owner(*node, *owner, *epoch)?;
-                self.set_connected(at, *node, *state, transport, remote.as_deref())
+                let via = Via { transport: transport.clone(), remote: remote.clone() };
+                self.set_connected(at, *node, *epoch, *state, (!transport.is_empty()).then_some(via))
             }
             Command::SetAlive { node, alive } => self.set_alive(at, *node, *alive),
             Command::SetRing { owners } => self.set_ring(owners),

@@ -4,7 +4,7 @@ use crate::On;
 use longshore_wire::app::Manifest;
 use longshore_wire::task::{Limits, NodeState, RestartPolicy, TaskState, TaskStatus};
 use longshore_wire::{
-    ClusterId, ClusterUri, Digest, Generation, Labels, NodeId, Partition, RequestId, Role, ShortId, TaskId,
+    ClusterId, ClusterUri, Digest, Epoch, Generation, Labels, NodeId, Partition, RequestId, Role, ShortId, TaskId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -41,6 +41,9 @@ pub struct Node {
     pub roles: BTreeSet<Role>,
     /// State as a worker; [`NodeState::Launching`] until its owner tells more.
     pub state: NodeState,
+    /// Epoch of the owner that told `state` and `via` (workers); a later one has not spoken yet.
+    #[serde(default)]
+    pub told: Epoch,
     /// Its labels (workers).
     pub labels: Labels,
     /// Release of its program.

@@ -106,17 +106,17 @@ impl State {
         &mut self,
         at: At,
         worker: NodeId,
+        told: Epoch,
         state: NodeState,
-        transport: &str,
-        remote: Option<&str>,
+        via: Option<Via>,
     ) -> Outcome {
         let node = self.worker_mut(worker)?;
+        node.told = told;
         if node.state != state {
             node.state = state;
             node.since_ms = at.now_ms;
         }
-        let via = Via { transport: transport.to_owned(), remote: remote.map(str::to_owned) };
-        node.via = (!transport.is_empty()).then_some(via);
+        node.via = via;
         Ok(Reply::Done)
     }
 
@@ -190,6 +190,7 @@ impl State {
             boots: Default::default(),
             roles: Default::default(),
             state: NodeState::Launching,
+            told: Epoch::default(),
             labels: Labels::default(),
             release: String::new(),
             runtimes: Vec::new(),

@@ -40,8 +40,10 @@ const EDGE_DNS_HOST: u8 = 54;
 /// What workers see of the control nodes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Every control node can be dialled.
+    /// Every control node is found and can be dialled.
     All,
+    /// Only the first one is found; the others can be dialled by their names.
+    FirstFound,
     /// Only the first one can; the others' names lead to a closed port.
     FirstOnly,
 }
@@ -178,17 +180,17 @@ secret_file = "{made}/{secret}"
     }
 
     /// Waits until every worker is ready and has a live owner, as control node 0 sees it.
-    pub(crate) fn wait_driven(&self) -> Vec<Value> {
-        self.wait_driven_seen_by(0)
+    pub(crate) fn wait_driven(&self) {
+        self.wait_driven_by_others(0, "");
     }
 
-    /// Waits until every worker is ready, as control node `index` sees it.
-    pub(crate) fn wait_driven_seen_by(&self, index: usize) -> Vec<Value> {
-        wait_for("every worker to be driven", || {
+    /// Waits until every worker is ready, as control node `index` sees it, and none is owned by node `dead`.
+    pub(crate) fn wait_driven_by_others(&self, index: usize, dead: &str) {
+        wait_for("every worker to be driven by another node", || {
             let workers = self.worker_records(index)?;
-            let driven = workers.iter().filter(|node| node["state"] == "ready").count();
-            if driven == self.workers.len() { Ok(workers) } else { Err(format!("{workers:#?}")) }
-        })
+            let driven = workers.iter().filter(|node| node["state"] == "ready" && node["owner"] != dead).count();
+            if driven == self.workers.len() { Ok(()) } else { Err(format!("{workers:#?}")) }
+        });
     }
 
     /// Waits until every worker is ready and their owners are `owners` different control nodes: the ring evens out a
@@ -236,10 +238,9 @@ secret_file = "{made}/{secret}"
 fn zone(subnet: Subnet, reach: Reach) -> String {
     let mut records = String::from("@ IN NAPTR 10 10 \"s\" \"LSS+D2W\" \"\" _longshore._wss.cluster.test.\n");
     for number in 1..=3 {
-        let reachable = reach == Reach::All || number == 1;
-        let ip = if reachable { subnet.host(number) } else { subnet.host(200 + number) };
+        let ip = if reach == Reach::FirstOnly && number != 1 { subnet.host(200 + number) } else { subnet.host(number) };
         writeln!(records, "control-{number} IN A {ip}").unwrap();
-        if reachable {
+        if reach == Reach::All || number == 1 {
             writeln!(records, "_longshore._wss IN SRV 10 10 {WSS_PORT} control-{number}.cluster.test.").unwrap();
         }
     }

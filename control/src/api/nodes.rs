@@ -11,7 +11,7 @@ use longshore_state::{Command, Node, Selector, State};
 use longshore_wire::edge::ClassRequest;
 use longshore_wire::kv::Consistency;
 use longshore_wire::task::NodeState;
-use longshore_wire::{Code, Failure, decode};
+use longshore_wire::{Code, Epoch, Failure, decode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -121,7 +121,7 @@ impl Context {
             "short_id": node.short_id,
             "generation": node.generation,
             "roles": node.roles,
-            "state": state_of(node),
+            "state": state_of(node, owned.map(|(_, epoch)| epoch)),
             "alive": node.is_control().then_some(node.alive),
             "labels": node.labels,
             "owner": owned.map(|(owner, _)| owner),
@@ -139,9 +139,11 @@ impl Context {
     }
 }
 
-/// A control node has no state of its own beside being heard.
-fn state_of(node: &Node) -> NodeState {
+/// A control node has no state of its own beside being heard. What a former owner told of a worker is out of date: until
+/// the present one has spoken, the worker is on its way to it.
+fn state_of(node: &Node, epoch: Option<Epoch>) -> NodeState {
     match (node.is_worker(), node.alive) {
+        (true, _) if node.via.is_some() && epoch.is_some_and(|epoch| node.told != epoch) => NodeState::Connecting,
         (true, _) => node.state,
         (false, true) => NodeState::Ready,
         (false, false) => NodeState::NotConnected,

@@ -155,7 +155,7 @@ impl Actor {
         if view.session.is_none() && patient {
             *next = patience_ends.min(*next);
         }
-        let Some(presence) = commit::presence(record, view, patient) else { return };
+        let Some(presence) = commit::presence(record, epoch, view, patient) else { return };
         if Said::covers(self.said_presence.as_ref(), &presence, epoch) {
             *next = (Instant::now() + SHOWS).min(*next);
             return;

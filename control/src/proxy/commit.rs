@@ -2,6 +2,7 @@
 
 use super::seat::View;
 use longshore_state::{Node, Via};
+use longshore_wire::Epoch;
 use longshore_wire::edge::Report;
 use longshore_wire::task::NodeState;
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub(crate) fn patience_ends(view: &View, attach_grace: Duration) -> Instant {
 }
 
 /// What must be told of the worker's presence, if anything. `patient` = an empty seat is not told yet.
-pub(crate) fn presence(record: &Node, view: &View, patient: bool) -> Option<Presence> {
+pub(crate) fn presence(record: &Node, epoch: Epoch, view: &View, patient: bool) -> Option<Presence> {
     let presence = match (&view.session, &view.report) {
         (Some(session), report) => {
             let peer = session.peer();
@@ -37,7 +38,8 @@ pub(crate) fn presence(record: &Node, view: &View, patient: bool) -> Option<Pres
         (None, _) if patient => return None,
         (None, _) => Presence { state: NodeState::NotConnected, via: None },
     };
-    (presence.state != record.state || presence.via != record.via).then_some(presence)
+    let known = presence.state == record.state && presence.via == record.via && record.told == epoch;
+    (!known).then_some(presence)
 }
 
 /// The state of a worker that has a session. What it said before it was accepted is out of date by that very fact.
@@ -62,6 +64,7 @@ mod tests {
             boots: Default::default(),
             roles: Default::default(),
             state,
+            told: Epoch(1),
             labels: Default::default(),
             release: String::new(),
             runtimes: vec![],
@@ -81,16 +84,17 @@ mod tests {
     fn an_empty_seat_is_told_once_patience_ends() {
         let (ready, gone) = (record(NodeState::Ready), record(NodeState::NotConnected));
         let seat = empty_seat(Some(NodeState::Ready));
-        assert_eq!(presence(&ready, &seat, true), None);
-        let told = presence(&ready, &seat, false).unwrap();
-        assert_eq!((told.state, told.via), (NodeState::NotConnected, None));
-        assert_eq!(presence(&gone, &seat, false), None);
+        assert_eq!(presence(&ready, Epoch(1), &seat, true), None);
+        let told = presence(&ready, Epoch(1), &seat, false).unwrap();
+        assert_eq!((told.state, &told.via), (NodeState::NotConnected, &None));
+        assert_eq!(presence(&gone, Epoch(1), &seat, false), None);
+        assert_eq!(presence(&gone, Epoch(2), &seat, false), Some(told), "a new owner says it again, in its own name");
     }
 
     #[test]
     fn who_said_goodbye_stays_stopped() {
         let stopped = empty_seat(Some(NodeState::Stopped));
-        assert_eq!(presence(&record(NodeState::Ready), &stopped, true).unwrap().state, NodeState::Stopped);
-        assert_eq!(presence(&record(NodeState::Stopped), &empty_seat(None), false), None);
+        assert_eq!(presence(&record(NodeState::Ready), Epoch(1), &stopped, true).unwrap().state, NodeState::Stopped);
+        assert_eq!(presence(&record(NodeState::Stopped), Epoch(1), &empty_seat(None), false), None);
     }
 }
