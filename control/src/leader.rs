@@ -23,8 +23,10 @@ use crate::options::Timers;
 use crate::peers::Peers;
 use crate::raft::Group;
 use longshore_wire::NodeId;
+use presence::Standing;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often the leader compares. A failure is noticed so much later at the most.
@@ -49,6 +51,13 @@ pub(crate) fn spawn(loops: &Loops, leading: &Leading) {
     loops.spawn("placement loop", placement::run(Lead::new(leading), stop.clone()));
 }
 
+impl Leading {
+    /// How a control node stands now; this one is always here.
+    fn standing(&self, node: NodeId) -> Standing {
+        if node == self.me { Standing::Here(Duration::MAX) } else { self.presence.standing(node, Instant::now()) }
+    }
+}
+
 /// One loop's grip on leadership.
 #[derive(Debug)]
 struct Lead {
@@ -68,6 +77,22 @@ impl Lead {
             biased;
             () = stop.cancelled() => false,
             () = tokio::time::sleep(EVERY) => true,
+        }
+    }
+
+    /// Looks again and again, while this node leads, until the node stops.
+    async fn look_on(mut self, stop: CancellationToken, step: impl AsyncFn(&Leading)) {
+        while self.next(&stop).await {
+            let look = async {
+                if self.leads().await {
+                    step(&self.leading).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = look => (),
+            }
         }
     }
 

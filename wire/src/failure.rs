@@ -84,6 +84,31 @@ impl Code {
     }
 }
 
+impl Code {
+    /// The HTTP status (RFC 9110) with which both the API and the app socket tell this code.
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::Invalid => 400,
+            Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::Conflict => 409,
+            Self::TooLarge => 413,
+            Self::Corrupt => 422,
+            Self::Internal | Self::Other => 500,
+            Self::Unsupported => 501,
+            Self::NotReady
+            | Self::NotConnected
+            | Self::StaleEpoch
+            | Self::NotOwner
+            | Self::NoQuorum
+            | Self::Unavailable
+            | Self::Busy => 503,
+            Self::Timeout => 504,
+        }
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

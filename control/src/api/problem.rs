@@ -42,25 +42,7 @@ impl Problem {
 
 /// The status that fits a code.
 pub(crate) fn status(code: Code) -> StatusCode {
-    match code {
-        Code::Invalid => StatusCode::BAD_REQUEST,
-        Code::NotFound => StatusCode::NOT_FOUND,
-        Code::Conflict => StatusCode::CONFLICT,
-        Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Code::Unsupported => StatusCode::NOT_IMPLEMENTED,
-        Code::NotReady
-        | Code::NotConnected
-        | Code::StaleEpoch
-        | Code::NotOwner
-        | Code::NoQuorum
-        | Code::Unavailable
-        | Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
-        Code::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::Forbidden => StatusCode::FORBIDDEN,
-        Code::Corrupt => StatusCode::UNPROCESSABLE_ENTITY,
-        Code::Internal | Code::Other => StatusCode::INTERNAL_SERVER_ERROR,
-    }
+    StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// The code that fits a status which something below the handlers has chosen.

@@ -6,32 +6,18 @@ use crate::raft::GroupStatus;
 use longshore_state::{Command, State};
 use longshore_wire::NodeId;
 use std::time::Duration;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A node that lacks more entries than this is still catching up, and drives nobody yet.
 const LAG: u64 = 1024;
 
-pub(super) async fn run(mut lead: Lead, stop: CancellationToken) {
-    while lead.next(&stop).await {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = step(&mut lead) => (),
-        }
-    }
+pub(super) async fn run(lead: Lead, stop: CancellationToken) {
+    lead.look_on(stop, step).await;
 }
 
-async fn step(lead: &mut Lead) {
-    if !lead.leads().await {
-        return;
-    }
-    let Leading { me, group, timers, presence, .. } = &lead.leading;
-    let now = Instant::now();
-    let standing = |node: NodeId| match node == *me {
-        true => Standing::Here(Duration::MAX),
-        false => presence.standing(node, now),
-    };
+async fn step(leading: &Leading) {
+    let Leading { group, timers, .. } = leading;
+    let standing = |node| leading.standing(node);
     let commands = plan(&group.state(), &group.status(), standing, timers.ring_grace);
     if commands.is_empty() {
         return;

@@ -4,12 +4,11 @@
 
 use super::presence::Standing;
 use super::{Lead, Leading};
-use crate::raft::GroupStatus;
+use crate::raft::{Group, GroupStatus};
 use longshore_state::State;
 use longshore_wire::{Failure, NodeId};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A learner that lacks more entries than this would hold up commits as a voter.
@@ -23,35 +22,21 @@ enum Change {
     Remove(NodeId),
 }
 
-pub(super) async fn run(mut lead: Lead, stop: CancellationToken) {
-    while lead.next(&stop).await {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = step(&mut lead) => (),
-        }
-    }
+pub(super) async fn run(lead: Lead, stop: CancellationToken) {
+    lead.look_on(stop, step).await;
 }
 
-async fn step(lead: &mut Lead) {
-    if !lead.leads().await {
-        return;
-    }
-    let Leading { me, group, timers, presence, .. } = &lead.leading;
-    let now = Instant::now();
-    let standing = |node: NodeId| match node == *me {
-        true => Standing::Here(Duration::MAX),
-        false => presence.standing(node, now),
-    };
+async fn step(leading: &Leading) {
+    let Leading { group, timers, .. } = leading;
+    let standing = |node| leading.standing(node);
     let Some(change) = next_change(&group.state(), &group.status(), standing, timers.voter_grace) else { return };
     tracing::info!(?change, "the control group's membership changes");
-    if let Err(failure) = make(lead, change).await {
+    if let Err(failure) = make(group, change).await {
         tracing::warn!(%failure, "the control group's membership did not change; to be tried again");
     }
 }
 
-async fn make(lead: &Lead, change: Change) -> Result<(), Failure> {
-    let group = &lead.leading.group;
+async fn make(group: &Group, change: Change) -> Result<(), Failure> {
     match change {
         Change::AddLearner(node) => group.add_learner(node).await,
         Change::SetVoters(voters) => group.set_voters(voters).await,

@@ -26,26 +26,8 @@ impl From<Failure> for Problem {
     }
 }
 
-const fn status_of(code: Code) -> StatusCode {
-    match code {
-        Code::Invalid => StatusCode::BAD_REQUEST,
-        Code::NotFound => StatusCode::NOT_FOUND,
-        Code::Conflict => StatusCode::CONFLICT,
-        Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Code::Unsupported => StatusCode::NOT_IMPLEMENTED,
-        Code::NotReady
-        | Code::NotConnected
-        | Code::StaleEpoch
-        | Code::NotOwner
-        | Code::NoQuorum
-        | Code::Unavailable
-        | Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
-        Code::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::Forbidden => StatusCode::FORBIDDEN,
-        Code::Corrupt => StatusCode::UNPROCESSABLE_ENTITY,
-        Code::Internal | Code::Other => StatusCode::INTERNAL_SERVER_ERROR,
-    }
+fn status_of(code: Code) -> StatusCode {
+    StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 impl IntoResponse for Problem {
