@@ -3,7 +3,7 @@
 use super::{Remote, items, node};
 use crate::args::task::{Logs, Request, Task};
 use crate::client::{Call, path, query};
-use crate::error::Failed;
+use crate::error::{Exit, Failed};
 use crate::output::{self, Format, Table, cell};
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
@@ -55,7 +55,12 @@ async fn logs(remote: &Remote, args: &Logs) -> anyhow::Result<()> {
     let tail = args.tail.map(|tail| tail.to_string());
     let query = query(&[("follow", args.follow.then_some("true")), ("tail", tail.as_deref())]);
     let mut answer = remote.client.open(Call::get(path("/v1/tasks/{}/logs", &[&args.task]) + &query)).await?;
-    while let Some(chunk) = answer.chunk().await? {
+    let broken = |_| {
+        let what =
+            format!("the output of {} broke off: the session with its worker or with the API has ended", args.task);
+        Failed::new(Exit::Unreachable, format!("{what}; run the command again"))
+    };
+    while let Some(chunk) = answer.chunk().await.map_err(broken)? {
         output::raw(&chunk)?;
     }
     Ok(())

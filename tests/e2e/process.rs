@@ -144,11 +144,18 @@ impl Cli {
 
     /// Runs a command.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.spawn(arguments).wait_with_output().expect("its output can be read")
+    }
+
+    /// Starts a command; its output is piped.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
         Command::new(BINARY)
             .args(arguments)
             .env("LONGSHORE_API", &self.api)
             .stdin(Stdio::null())
-            .output()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .expect("the built program starts")
     }
 

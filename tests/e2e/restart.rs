@@ -1,8 +1,9 @@
 //! Everything is cut at once, and comes back with all that was acknowledged.
 
 use crate::cluster::{Cluster, Reach};
-use crate::process::wait_for;
+use crate::process::{stderr, wait_for};
 use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
 
 #[test]
 fn six_processes_are_killed_and_lose_nothing() {
@@ -41,6 +42,25 @@ fn six_processes_are_killed_and_lose_nothing() {
             _ => Err(tasks.to_string()),
         }
     });
+}
+
+#[test]
+fn followed_output_that_breaks_off_says_so() {
+    let mut cluster = Cluster::start(1, Reach::All);
+    cluster.run_app("greeter", &[]);
+    let task = wait_for("the task to run", || {
+        let tasks = cluster.cli(0).try_json(&["task", "list"])?;
+        let running = tasks[0]["state"] == "running";
+        tasks[0]["task"].as_str().filter(|_| running).map(str::to_owned).ok_or_else(|| tasks.to_string())
+    });
+    let mut follower = cluster.cli(0).spawn(&["task", "logs", &task, "--follow"]);
+    let mut first = String::new();
+    BufReader::new(follower.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.contains("hello from worker-1"), "{first}");
+    cluster.workers[0].kill();
+    let output = follower.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
+    assert!(stderr(&output).contains("broke off"), "{}", stderr(&output));
 }
 
 #[test]

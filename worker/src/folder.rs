@@ -14,8 +14,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use ulid::Ulid;
 
+/// How long a lock may still be held by what is just being started or just ending.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between two tries.
+const LOCK_POLL: Duration = Duration::from_millis(10);
 /// Longest task id that becomes a folder's name: an instance's 64 characters, a dash, a short id.
 const MAX_TASK_ID: usize = 80;
 
@@ -67,14 +72,20 @@ impl Folder {
     }
 }
 
+/// Takes the lock, with some patience: a process that is being started holds a copy of its parent's lock until it executes
+/// its own program, also when the parent is already gone.
 fn take_lock(root: &Path) -> Result<File, StartError> {
     let path = root.join("worker.lock");
     let fail = |source| StartError::Folder { path: path.clone(), source };
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fail)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::InUse(root.to_owned())),
-        Err(error) => Err(fail(error.into())),
+    let begin = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if begin.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_POLL),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(StartError::InUse(root.to_owned())),
+            Err(error) => return Err(fail(error.into())),
+        }
     }
 }
 
