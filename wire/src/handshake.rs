@@ -152,6 +152,10 @@ pub enum RejectCode {
     Busy,
     /// 8: the binding does not suit the connection.
     Binding,
+    /// 9: the credential was revoked. Told only behind a right proof.
+    Revoked,
+    /// 10: a node with this id is in session already, and lives. Told only behind a right proof.
+    Clone,
     /// A code of a newer version.
     Other(u16),
 }
@@ -167,6 +171,8 @@ impl From<RejectCode> for u16 {
             RejectCode::SelfDialled => 6,
             RejectCode::Busy => 7,
             RejectCode::Binding => 8,
+            RejectCode::Revoked => 9,
+            RejectCode::Clone => 10,
             RejectCode::Other(number) => number,
         }
     }
@@ -183,6 +189,8 @@ impl From<u16> for RejectCode {
             6 => Self::SelfDialled,
             7 => Self::Busy,
             8 => Self::Binding,
+            9 => Self::Revoked,
+            10 => Self::Clone,
             other => Self::Other(other),
         }
     }
