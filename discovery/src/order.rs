@@ -42,6 +42,7 @@ impl Dice {
 fn transport_of(services: &str) -> Option<Transport> {
     match services.to_ascii_uppercase().as_str() {
         "LSS+D2W" | "NKS+D2W" => Some(Transport::Wss),
+        "LSS+D2Q" => Some(Transport::Quic),
         "LSS+D2T" | "NKS+D2T" => Some(Transport::Tls),
         "LS+D2W" | "NK+D2W" => Some(Transport::Ws),
         "LS+D2T" | "NK+D2T" => Some(Transport::Tcp),
@@ -110,6 +111,12 @@ mod tests {
     #[test]
     fn srv_target_root_means_no_service() {
         assert!(srv(vec![record(0, 0, "."), record(0, 0, "")], &mut Dice::seeded(1)).is_empty());
+    }
+
+    #[test]
+    fn quic_is_taken_only_where_a_record_names_it() {
+        assert_eq!(transport_of("lss+d2q"), Some(Transport::Quic));
+        assert!(["LS+D2Q", "NKS+D2Q"].into_iter().all(|service| transport_of(service).is_none()));
     }
 
     #[test]

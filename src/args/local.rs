@@ -17,7 +17,7 @@ pub(crate) struct Dev {
     /// How many workers
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=99))]
     pub(crate) workers: u8,
-    /// What carries the sessions: tcp, tls, ws or wss
+    /// What carries the sessions: tcp, tls, ws, wss or quic
     #[arg(long, default_value = "wss")]
     pub(crate) transport: Transport,
     /// Keep the data in this folder, for the next time; otherwise it is thrown away
@@ -79,7 +79,7 @@ pub(crate) enum Config {
 /// `longshore discover`
 #[derive(Debug, Args)]
 pub(crate) struct Discover {
-    /// longshore://HOST, with :PORT and ;transport=tcp|tls|ws|wss behind it where wanted
+    /// longshore://HOST, with :PORT and ;transport=tcp|tls|ws|wss|quic behind it where wanted
     pub(crate) uri: ClusterUri,
     /// Ask this DNS server instead of the system's
     #[arg(long, value_name = "IP:PORT", value_parser = nameserver)]

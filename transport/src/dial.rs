@@ -99,6 +99,10 @@ pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Link, Di
 }
 
 async fn open(endpoint: &Endpoint, tls: &ClientTls, stage: &mut &'static str) -> Result<Link, DialError> {
+    if endpoint.transport == Transport::Quic {
+        let source = std::io::Error::new(std::io::ErrorKind::Unsupported, "this release does not dial QUIC yet");
+        return Err(DialError::Connect { endpoint: endpoint.clone(), source });
+    }
     let tcp =
         connect(endpoint.address).await.map_err(|source| DialError::Connect { endpoint: endpoint.clone(), source })?;
     let mut info = LinkInfo {

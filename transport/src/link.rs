@@ -24,6 +24,8 @@ pub enum Carrier {
     Ws,
     /// WebSocket over TLS.
     Wss,
+    /// QUIC over UDP.
+    Quic,
     /// Two ends in one process.
     Memory,
     /// A stream of another session.
@@ -38,6 +40,7 @@ impl Carrier {
             Self::Tls => "tls",
             Self::Ws => "ws",
             Self::Wss => "wss",
+            Self::Quic => "quic",
             Self::Memory => "memory",
             Self::Tunnel => "tunnel",
         }
@@ -57,6 +60,7 @@ impl From<longshore_wire::Transport> for Carrier {
             longshore_wire::Transport::Tls => Self::Tls,
             longshore_wire::Transport::Ws => Self::Ws,
             longshore_wire::Transport::Wss => Self::Wss,
+            longshore_wire::Transport::Quic => Self::Quic,
         }
     }
 }

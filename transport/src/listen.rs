@@ -117,6 +117,12 @@ impl Listener {
             return Err(ListenError::NoTls { bind, transport });
         }
         let failed = |source| ListenError::Bind { bind, source };
+        if transport == Transport::Quic {
+            return Err(failed(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "this release does not listen with QUIC yet",
+            )));
+        }
         let tcp = TcpListener::bind(bind).await.map_err(failed)?;
         let local = tcp.local_addr().map_err(failed)?;
         let upgrade = Upgrade {

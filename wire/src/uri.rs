@@ -1,6 +1,6 @@
 //! Cluster URIs and the endpoints that they lead to.
 //!
-//! `longshore://host[:port][;transport=tcp|tls|ws|wss][;path=/..][;tls_verify=binding|system|ca|pin]`
+//! `longshore://host[:port][;transport=tcp|tls|ws|wss|quic][;path=/..][;tls_verify=binding|system|ca|pin]`
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::fmt;
@@ -24,11 +24,13 @@ pub enum Transport {
     Ws,
     /// WebSocket over TLS.
     Wss,
+    /// QUIC (RFC 9000) over UDP. Never chosen unless a URI or the DNS zone names it.
+    Quic,
 }
 
 impl Transport {
     /// All transports.
-    pub const ALL: [Self; 4] = [Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
+    pub const ALL: [Self; 5] = [Self::Tcp, Self::Tls, Self::Ws, Self::Wss, Self::Quic];
 
     /// The name in URIs.
     pub const fn name(self) -> &'static str {
@@ -37,13 +39,15 @@ impl Transport {
             Self::Tls => "tls",
             Self::Ws => "ws",
             Self::Wss => "wss",
+            Self::Quic => "quic",
         }
     }
 
     /// The port when neither the URI nor DNS names one.
     pub const fn default_port(self) -> u16 {
         match self {
-            Self::Tls => 8139,
+            // The same number: one is of TCP, the other of UDP.
+            Self::Tls | Self::Quic => 8139,
             Self::Tcp => 8140,
             Self::Wss => 8143,
             Self::Ws => 8180,
@@ -52,7 +56,7 @@ impl Transport {
 
     /// Whether the bytes are encrypted under way.
     pub const fn is_encrypted(self) -> bool {
-        matches!(self, Self::Tls | Self::Wss)
+        matches!(self, Self::Tls | Self::Wss | Self::Quic)
     }
 
     /// Whether a WebSocket carries the bytes.
@@ -74,7 +78,7 @@ impl FromStr for Transport {
         Self::ALL
             .into_iter()
             .find(|transport| transport.name() == text)
-            .ok_or_else(|| UriError::new(text, "transports are tcp, tls, ws, wss"))
+            .ok_or_else(|| UriError::new(text, "transports are tcp, tls, ws, wss, quic"))
     }
 }
 
@@ -301,6 +305,7 @@ mod tests {
             "longshore://10.0.0.1:8143;transport=wss",
             "longshore://[::1]:443;transport=wss;path=/edge/a;tls_verify=system",
             "longshore://[fe80::1]",
+            "longshore://edge.example.com:8139;transport=quic",
         ] {
             assert_eq!(text.parse::<ClusterUri>().unwrap().to_string(), text);
         }

@@ -259,7 +259,7 @@ impl Connector {
 /// An address that the cluster names, as long as it protects what is said no less than the present session does: a worker
 /// that came in over TLS is never sent on to plaintext, nor talked out of checking certificates.
 fn as_safe_as(present: Carrier, endpoint: Endpoint) -> Option<Endpoint> {
-    let encrypted = matches!(present, Carrier::Tls | Carrier::Wss);
+    let encrypted = matches!(present, Carrier::Tls | Carrier::Wss | Carrier::Quic);
     let tls_verify = endpoint.tls_verify.filter(|verify| *verify != TlsVerify::Binding);
     (endpoint.transport.is_encrypted() || !encrypted).then_some(Endpoint { tls_verify, ..endpoint })
 }
