@@ -11,7 +11,9 @@ pub(crate) use signals::Signals;
 
 use crate::args::local::Run;
 use crate::error::{Exit, Failed};
+use longshore_wire::Role;
 use roles::Roles;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::time::Duration;
 
 /// Time for a graceful end: a task's ten seconds, and a little for the rest.
@@ -19,6 +21,9 @@ pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(15);
 
 pub(crate) async fn run(args: &Run) -> anyhow::Result<()> {
     let config = load(&args.config)?;
+    if config.has_role(Role::Control) {
+        raise_descriptor_limit();
+    }
     let mut signals = Signals::new()?;
     let starting = Roles::start(&config, args);
     let roles = tokio::select! {
@@ -45,6 +50,14 @@ pub(crate) async fn run(args: &Run) -> anyhow::Result<()> {
             tracing::info!("stopped");
             Ok(())
         }
+    }
+}
+
+/// Each session is a file descriptor, and the customary limit of 1,024 is there for programs that use select(2).
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of file descriptors could not be raised to its maximum");
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Config {
     pub control: Control,
     /// `[worker]`
     pub worker: Worker,
+    /// `[limits]`
+    pub limits: Limits,
     /// `[timers]`
     pub timers: Timers,
     /// `[[listen]]`
@@ -159,6 +161,15 @@ pub enum OnStop {
     Keep,
     /// They are stopped.
     Stop,
+}
+
+/// What strangers may take of a control node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Connections that may be unproven, in all.
+    pub pending: u32,
+    /// Unproven connections of one address (IPv6: of one /64) that are worked on at once.
+    pub pending_per_address: u32,
 }
 
 /// Times that are fit for a LAN; a WAN wants some of them longer.

@@ -118,6 +118,10 @@ sections! {
         runtimes: List<String>, Texts;
         on_stop: OnStop, Text;
     }
+    limits LimitsFile {
+        pending: u32, Number;
+        pending_per_address: u32, Number;
+    }
     timers TimersFile {
         ping_every: Span, Text;
         ping_deadline: Span, Text;

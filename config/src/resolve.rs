@@ -1,7 +1,7 @@
 //! From optional keys to the effective configuration: defaults, what must be there, and what must fit together.
 
-use crate::config::{Api, Auth, Cluster, Control, Dns, Node, Timers, Tls, Worker};
-use crate::file::{AuthFile, ClusterFile, DnsFile, File, NodeFile, TimersFile, TlsFile, WorkerFile};
+use crate::config::{Api, Auth, Cluster, Control, Dns, Limits, Node, Timers, Tls, Worker};
+use crate::file::{AuthFile, ClusterFile, DnsFile, File, LimitsFile, NodeFile, TimersFile, TlsFile, WorkerFile};
 use crate::values::Span;
 use crate::{Config, ConfigError, Listen, Proxy};
 use longshore_wire::Role;
@@ -30,6 +30,7 @@ pub(crate) fn resolve(path: &Path, file: File) -> Result<Config, ConfigError> {
         dns: dns(file.dns),
         control: check.control(file.control.voters)?,
         worker: check.worker(file.worker)?,
+        limits: check.limits(&file.limits)?,
         timers: check.timers(file.timers)?,
         node,
         listen,
@@ -168,6 +169,17 @@ impl Check<'_> {
         let runtimes =
             runtimes.into_iter().map(|runtime| self.name("worker.runtimes", runtime)).collect::<Result<_, _>>()?;
         Ok(Worker { runtimes, on_stop: file.on_stop.unwrap_or_default() })
+    }
+
+    fn limits(&self, file: &LimitsFile) -> Result<Limits, ConfigError> {
+        let positive = |key, given: Option<u32>, default| match given {
+            Some(0) => Err(self.conflict(key, "0 would let nobody in")),
+            given => Ok(given.unwrap_or(default)),
+        };
+        Ok(Limits {
+            pending: positive("limits.pending", file.pending, 16_384)?,
+            pending_per_address: positive("limits.pending_per_address", file.pending_per_address, 64)?,
+        })
     }
 
     fn timers(&self, file: TimersFile) -> Result<Timers, ConfigError> {

@@ -65,7 +65,8 @@ pub(crate) async fn run(reception: Reception, listener: Listener, stop: Cancella
 
 async fn receive(reception: Reception, pending: Pending) {
     match pending.upgrade().await {
-        Ok(link) => reception.prove(link, None).await,
+        // Boxed: thousands may wait for their turn, and a waiting one shall not pay for the session that it may become.
+        Ok(link) => Box::pin(reception.prove(link, None)).await,
         Err(error) => tracing::debug!(%error, "a connection came to nothing"),
     }
 }

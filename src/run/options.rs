@@ -8,7 +8,8 @@ use longshore_config::{Config, OnStop};
 use longshore_control::{ApiListen, Bootstrap, Disk, Listen};
 use longshore_discovery::ResolverOptions;
 use longshore_transport::{
-    Backoff, ClientTls, ClientTlsOptions, DialOptions, ListenOptions, MAX_PENDING, Secret, ServerTls, SessionOptions,
+    Admission, AdmissionLimits, Backoff, ClientTls, ClientTlsOptions, DialOptions, ListenOptions, Secret, ServerTls,
+    SessionOptions,
 };
 use longshore_wire::Role;
 use longshore_wire::credential::Verifier;
@@ -112,7 +113,18 @@ fn read_verifiers(config: &Config) -> anyhow::Result<Bootstrap> {
     Ok(Bootstrap { verifiers, voters: config.control.voters })
 }
 
+/// Places of unproven connections, shared by all listeners of the node.
+fn admission(config: &Config) -> Admission {
+    let many = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    Admission::new(AdmissionLimits {
+        pending: many(config.limits.pending),
+        active_per_address: many(config.limits.pending_per_address),
+        ..AdmissionLimits::default()
+    })
+}
+
 fn listeners(config: &Config, data_dir: &Path) -> anyhow::Result<Vec<Listen>> {
+    let admission = admission(config);
     let encrypted = config.listen.iter().any(|listen| listen.transport.is_encrypted());
     let tls = encrypted.then(|| server_tls(config, data_dir)).transpose()?;
     let listener = |listen: &longshore_config::Listen| {
@@ -125,7 +137,7 @@ fn listeners(config: &Config, data_dir: &Path) -> anyhow::Result<Vec<Listen>> {
                 bind: listen.bind,
                 path: listen.path.clone(),
                 tls: tls.clone(),
-                max_pending: MAX_PENDING,
+                admission: admission.clone(),
             },
             advertise: listen.advertise.clone(),
         }

@@ -2,10 +2,11 @@
 //!
 //! It owns the common shape of all carriers. It says nothing of who the peer is: that is the handshake's word.
 
+use crate::listen::admission::Ticket;
 use std::fmt;
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 /// An ordered, reliable byte stream in both directions. After `poll_shutdown` only what is under way from the peer may
 /// still be read: carriers differ in whether the peer can answer (a WebSocket cannot), so nobody may rely on it.
@@ -96,13 +97,15 @@ pub struct Link {
     /// What is known of it.
     pub info: LinkInfo,
     /// The place among a listener's unproven connections; given back when the peer is proven or the link is dropped.
-    pub(crate) admission: Option<OwnedSemaphorePermit>,
+    pub(crate) admission: Option<Ticket>,
+    /// When the peer must have proven itself, where that is sooner than the handshake's own deadline.
+    pub(crate) prove_by: Option<Instant>,
 }
 
 impl Link {
     /// A link over any stream.
     pub fn new(io: impl Io, info: LinkInfo) -> Self {
-        Self { io: Box::new(io), info, admission: None }
+        Self { io: Box::new(io), info, admission: None, prove_by: None }
     }
 
     /// A link inside a stream of another session. It needs its own proof: the session around it may be another peer's.

@@ -1,25 +1,31 @@
 //! Accepts connections on one address, and makes links of them.
 //!
-//! Accepting and upgrading are apart: whoever accepts never waits for a slow client's TLS. It owns the listening socket
-//! and the count of unproven connections; who a client is, is the handshake's affair.
+//! Accepting and upgrading are apart: whoever accepts never waits for a slow client, nor for one address's crowd (see
+//! [`admission`]). It owns the listening socket; who a client is, is the handshake's affair.
+
+pub(crate) mod admission;
+mod refusal;
 
 use crate::link::{Carrier, Link, LinkInfo};
 use crate::tls::ServerTls;
 use crate::ws;
+use admission::{Admission, Ticket};
 use longshore_wire::Transport;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
-/// Time for a client's TLS and the WebSocket's opening.
+/// Time for a client's TLS and the WebSocket's opening; on plain TCP, where there is neither, for its whole handshake. It
+/// counts from the accept, with the wait for a place.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after the system could not accept (no file descriptors, no memory): long enough for something to be freed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A good number of connections that may be unproven at once.
-pub const MAX_PENDING: usize = 256;
+/// Descriptors that are kept for files and for the API: a connection that would take one of them is closed.
+const RESERVED_DESCRIPTORS: u64 = 64;
 
 /// Where and how to listen.
 #[derive(Debug, Clone)]
@@ -32,8 +38,8 @@ pub struct ListenOptions {
     pub path: String,
     /// Certificate and key; needed for TLS and WSS.
     pub tls: Option<ServerTls>,
-    /// Connections that may be unproven at once; further ones wait in the system's queue. [`MAX_PENDING`] is a good number.
-    pub max_pending: usize,
+    /// Places of unproven connections; a clone shares them with another listener.
+    pub admission: Admission,
 }
 
 /// Why nothing listens.
@@ -70,6 +76,14 @@ pub enum UpgradeError {
         /// The deadline.
         after: Duration,
     },
+    /// Too many others of its address were before it.
+    #[error("{remote} waited {after:?} for its turn: too many connections from its address have not proven themselves")]
+    Busy {
+        /// The client.
+        remote: SocketAddr,
+        /// How long it waited.
+        after: Duration,
+    },
     /// TLS failed.
     #[error("no TLS with {remote}: {source}")]
     Tls {
@@ -93,7 +107,8 @@ pub enum UpgradeError {
 pub struct Listener {
     tcp: TcpListener,
     local: SocketAddr,
-    pending: Arc<Semaphore>,
+    admission: Admission,
+    descriptors: Option<u64>,
     upgrade: Arc<Upgrade>,
 }
 
@@ -112,7 +127,7 @@ impl Listener {
     /// # Errors
     /// When the address cannot be had, or a certificate is missing.
     pub async fn bind(options: ListenOptions) -> Result<Self, ListenError> {
-        let ListenOptions { transport, bind, path, tls, max_pending } = options;
+        let ListenOptions { transport, bind, path, tls, admission } = options;
         if transport.is_encrypted() && tls.is_none() {
             return Err(ListenError::NoTls { bind, transport });
         }
@@ -131,8 +146,10 @@ impl Listener {
             path: transport.is_websocket().then_some(path),
             deadline: UPGRADE_TIMEOUT,
         };
-        let pending = Arc::new(Semaphore::new(max_pending.clamp(1, Semaphore::MAX_PERMITS)));
-        Ok(Self { tcp, local, pending, upgrade: Arc::new(upgrade) })
+        // A descriptor's number is the lowest that is free, so it tells how many are in use.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let descriptors = limit.map(|limit| limit.saturating_sub(RESERVED_DESCRIPTORS.min(limit / 4)));
+        Ok(Self { tcp, local, admission, descriptors, upgrade: Arc::new(upgrade) })
     }
 
     /// The address, with the port that the system chose.
@@ -140,22 +157,41 @@ impl Listener {
         self.local
     }
 
-    /// The next connection. Waits while too many are unproven, and while the system has no room; cancel safe.
+    /// The next connection that is taken in; those that are not are turned away here, without waiting. Cancel safe.
     ///
     /// # Errors
     /// When the listening socket itself is broken.
     pub async fn accept(&self) -> io::Result<Pending> {
-        let permit = Arc::clone(&self.pending).acquire_owned().await.map_err(io::Error::other)?;
         loop {
             match self.tcp.accept().await {
                 Ok((tcp, remote)) => {
-                    return Ok(Pending { remote, tcp, permit, upgrade: Arc::clone(&self.upgrade) });
+                    if let Some(pending) = self.take_in(tcp, remote) {
+                        return Ok(pending);
+                    }
                 }
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => {
                     tracing::warn!(local = %self.local, %error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
+            }
+        }
+    }
+
+    fn take_in(&self, tcp: TcpStream, remote: SocketAddr) -> Option<Pending> {
+        let number = u64::try_from(tcp.as_raw_fd()).unwrap_or(u64::MAX);
+        if self.descriptors.is_some_and(|most| number >= most) {
+            tracing::warn!(%remote, "a connection was turned away: this process has too few file descriptors left; raise its limit (ulimit -n, LimitNOFILE)");
+            return None;
+        }
+        match self.admission.enter(remote.ip()) {
+            Some(ticket) => {
+                let upgrade = Arc::clone(&self.upgrade);
+                Some(Pending { remote, tcp, ticket, deadline: Instant::now() + upgrade.deadline, upgrade })
+            }
+            None => {
+                self.upgrade.refuse(tcp);
+                None
             }
         }
     }
@@ -176,32 +212,39 @@ pub struct Pending {
     /// The client's address.
     pub remote: SocketAddr,
     tcp: TcpStream,
-    permit: OwnedSemaphorePermit,
+    ticket: Ticket,
+    deadline: Instant,
     upgrade: Arc<Upgrade>,
 }
 
 impl Pending {
-    /// Opens TLS and the WebSocket where the listener wants them, within 5 s. Run it apart from the accepting loop.
+    /// Waits for its turn, then opens TLS and the WebSocket where the listener wants them; all within 5 s of the accept.
+    /// Run it apart from the accepting loop.
     ///
     /// # Errors
-    /// When the client does not do its part in time.
-    pub async fn upgrade(self) -> Result<Link, UpgradeError> {
+    /// When the client does not do its part in time, or too many others of its address are before it.
+    pub async fn upgrade(mut self) -> Result<Link, UpgradeError> {
+        let (remote, deadline, after) = (self.remote, self.deadline, self.upgrade.deadline);
+        if timeout_at(deadline, self.ticket.turn()).await.is_err() {
+            self.upgrade.refuse(self.tcp);
+            return Err(UpgradeError::Busy { remote, after });
+        }
         let mut stage = "TLS";
-        let (remote, after) = (self.remote, self.upgrade.deadline);
-        match tokio::time::timeout(after, self.open(&mut stage)).await {
+        // Boxed: whoever only waits shall not pay for what comes later.
+        match timeout_at(deadline, Box::pin(self.open(&mut stage))).await {
             Ok(result) => result,
             Err(_) => Err(UpgradeError::Timeout { remote, stage, after }),
         }
     }
 
     async fn open(self, stage: &mut &'static str) -> Result<Link, UpgradeError> {
-        let Self { remote, tcp, permit, upgrade } = self;
+        let Self { remote, tcp, ticket, deadline, upgrade } = self;
         // Small frames must not wait for the acknowledgement of the ones before. A failure shows at the next use.
         let _ = tcp.set_nodelay(true);
         let mut info = LinkInfo { carrier: upgrade.carrier, remote: Some(remote), exporter: None, certified: false };
         let refused = |error: ws::WsError| UpgradeError::WebSocket { remote, message: error.to_string() };
         let mut link = match (&upgrade.tls, &upgrade.path) {
-            (None, None) => Link::new(tcp, info),
+            (None, None) => Link { prove_by: Some(deadline), ..Link::new(tcp, info) },
             (None, Some(path)) => {
                 *stage = "the WebSocket's opening";
                 Link::new(ws::accept(path, tcp).await.map_err(refused)?, info)
@@ -219,20 +262,24 @@ impl Pending {
                 }
             }
         };
-        link.admission = Some(permit);
+        link.admission = Some(ticket);
         Ok(link)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::admission::AdmissionLimits;
     use super::*;
+    use longshore_wire::handshake::{FromAcceptor, RejectCode};
     use tokio::io::AsyncReadExt as _;
 
-    async fn listen(transport: Transport, max_pending: usize) -> Listener {
+    async fn listen(transport: Transport, active: usize) -> Listener {
         let bind = "127.0.0.1:0".parse().unwrap();
         let tls = Some(ServerTls::self_signed(&["localhost".to_owned()], None).unwrap());
-        Listener::bind(ListenOptions { transport, bind, path: "/x".to_owned(), tls, max_pending }).await.unwrap()
+        let limits = AdmissionLimits { pending: 4, active, active_per_address: active };
+        let admission = Admission::new(limits);
+        Listener::bind(ListenOptions { transport, bind, path: "/x".to_owned(), tls, admission }).await.unwrap()
     }
 
     #[tokio::test]
@@ -247,14 +294,67 @@ mod tests {
         }
     }
 
+    async fn connect(listener: &Listener) -> TcpStream {
+        TcpStream::connect(listener.local_addr()).await.unwrap()
+    }
+
     #[tokio::test]
     async fn unproven_connections_are_counted() {
         let listener = listen(Transport::Tcp, 1).await;
-        let _clients =
-            [TcpStream::connect(listener.local_addr()).await, TcpStream::connect(listener.local_addr()).await];
+        let _clients = [connect(&listener).await, connect(&listener).await];
         let first = listener.accept().await.unwrap().upgrade().await.unwrap();
-        assert!(tokio::time::timeout(Duration::from_millis(30), listener.accept()).await.is_err());
+        let mut second = Box::pin(listener.accept().await.unwrap().upgrade());
+        assert!(tokio::time::timeout(Duration::from_millis(30), &mut second).await.is_err());
         drop(first);
-        assert!(tokio::time::timeout(Duration::from_secs(5), listener.accept()).await.is_ok());
+        tokio::time::timeout(Duration::from_secs(5), second).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn whoever_is_too_many_is_told_so_at_once() {
+        for transport in [Transport::Tcp, Transport::Ws, Transport::Tls] {
+            let listener = listen(transport, 1).await;
+            let _waiting = [connect(&listener).await, connect(&listener).await];
+            let _held = [listener.accept().await.unwrap(), listener.accept().await.unwrap()];
+            let (mut third, honest) = (connect(&listener).await, async { listener.accept().await.unwrap() });
+            let mut answer = Vec::new();
+            tokio::select! {
+                read = third.read_to_end(&mut answer) => drop(read.unwrap()),
+                _ = honest => panic!("a third connection of one address is taken in"),
+            }
+            match transport {
+                Transport::Tcp => {
+                    let FromAcceptor::Reject(reject) = longshore_wire::decode(&answer[4..]).unwrap() else { panic!() };
+                    assert_eq!(reject.code, RejectCode::Busy);
+                    assert!(reject.retry_after_ms.is_some_and(|ms| ms >= 1000));
+                }
+                Transport::Ws => {
+                    let text = String::from_utf8(answer).unwrap();
+                    assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("\r\nRetry-After: "), "{text}");
+                }
+                _ => assert!(answer.is_empty(), "nothing can be said before TLS stands"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn descriptors_are_kept_in_reserve() {
+        let mut listener = listen(Transport::Tcp, 4).await;
+        listener.descriptors = Some(3);
+        let mut client = connect(&listener).await;
+        let mut byte = [0; 1];
+        tokio::select! {
+            read = client.read(&mut byte) => assert_eq!(read.unwrap_or(0), 0, "closed without a word"),
+            _ = listener.accept() => panic!("the last descriptors are not for strangers"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_turn_must_come_in_time() {
+        let mut listener = listen(Transport::Tcp, 1).await;
+        Arc::get_mut(&mut listener.upgrade).unwrap().deadline = Duration::from_millis(30);
+        let _clients = [connect(&listener).await, connect(&listener).await];
+        let _first = listener.accept().await.unwrap().upgrade().await.unwrap();
+        let error = listener.accept().await.unwrap().upgrade().await.unwrap_err();
+        assert!(matches!(error, UpgradeError::Busy { .. }), "{error}");
     }
 }

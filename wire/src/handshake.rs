@@ -108,6 +108,9 @@ pub struct Reject {
     pub code: RejectCode,
     /// Why, for the operator; names no secret and nothing that the dialler did not say itself.
     pub message: String,
+    /// The dialler should not come back before so many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 /// A message from the acceptor.

@@ -1,7 +1,7 @@
 //! Starts control nodes and speaks HTTP with them.
 
 use longshore_control::{ApiListen, Bootstrap, ControlNode, Disk, Listen, Options, Timers};
-use longshore_transport::{ClientTls, ClientTlsOptions, DialOptions, ListenOptions, Secret, make_verifier};
+use longshore_transport::{Admission, ClientTls, ClientTlsOptions, DialOptions, ListenOptions, Secret, make_verifier};
 use longshore_wire::credential::MIN_ITERATIONS;
 use longshore_wire::{ClusterUri, Role, Transport};
 use serde_json::Value;
@@ -45,7 +45,7 @@ async fn start_in(folder: &Path, name: &str, others: &[ClusterUri]) -> ControlNo
         bind: "127.0.0.1:0".parse().unwrap(),
         path: "/longshore".to_owned(),
         tls: None,
-        max_pending: 64,
+        admission: Admission::default(),
     };
     let options = Options {
         node_name: name.to_owned(),

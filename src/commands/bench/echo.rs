@@ -6,7 +6,7 @@ use super::figures::Round;
 use anyhow::Context as _;
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use longshore_transport::{
-    ClientTls, ClientTlsOptions, DialOptions, Io, Link, ListenOptions, Listener, MAX_PENDING, ServerTls, dial,
+    Admission, ClientTls, ClientTlsOptions, DialOptions, Io, Link, ListenOptions, Listener, ServerTls, dial,
 };
 use longshore_wire::uri::{DEFAULT_WS_PATH, TlsVerify};
 use longshore_wire::{Endpoint, Transport};
@@ -126,7 +126,7 @@ async fn listen(transport: Transport) -> anyhow::Result<Listener> {
         bind: (Ipv4Addr::LOCALHOST, 0).into(),
         path: DEFAULT_WS_PATH.to_owned(),
         tls: transport.is_encrypted().then_some(tls),
-        max_pending: MAX_PENDING,
+        admission: Admission::default(),
     };
     Ok(Listener::bind(options).await?)
 }

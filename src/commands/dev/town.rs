@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use longshore_control::{ApiListen, Bootstrap, ControlNode, Disk, Listen, Timers};
 use longshore_discovery::ResolverOptions;
 use longshore_transport::{
-    Backoff, ClientTls, ClientTlsOptions, DialOptions, ListenOptions, MAX_PENDING, Secret, ServerTls, SessionOptions,
+    Admission, Backoff, ClientTls, ClientTlsOptions, DialOptions, ListenOptions, Secret, ServerTls, SessionOptions,
     make_verifier,
 };
 use longshore_wire::credential::MIN_ITERATIONS;
@@ -193,7 +193,7 @@ impl Plan {
             bind: (Ipv4Addr::LOCALHOST, 0).into(),
             path: DEFAULT_WS_PATH.to_owned(),
             tls: encrypted.then(|| ServerTls::self_signed(&localhost, None)).transpose()?,
-            max_pending: MAX_PENDING,
+            admission: Admission::default(),
         };
         Ok(longshore_control::Options {
             node_name: format!("control-{number}"),

@@ -4,13 +4,15 @@ use super::message::{receive, send};
 use super::{DEADLINE, HandshakeError, Identity, Peer, Proven, common_version, shown};
 use crate::auth::{Found, Transcript, Verifiers, check_client, find_or_fake, random, server_proof};
 use crate::link::{Io, Link, LinkInfo};
+use crate::listen::admission::Ticket;
 use longshore_wire::handshake::{
     Binding, Challenge, FromAcceptor, FromDialler, Hello, NONCE, Reject, RejectCode, Welcome,
 };
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
 
-/// Pause before a wrong proof is answered: a connection can try two secrets a second, no more.
+/// Pause before a wrong proof is answered on a link that no listener counts: inside a tunnel, and in memory.
 const WRONG_PROOF: Duration = Duration::from_millis(500);
 /// Time for a refusal to reach the dialler.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -18,7 +20,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const DISCARDED: u64 = 64 * 1024;
 
 /// Demands the dialler's proof, then proves this node to it; 5 s for the whole. A refusal is told to the dialler and
-/// logged here in one line; a wrong proof is answered half a second late.
+/// logged here in one line; a wrong proof is answered late, the later the more of them its address gave.
 ///
 /// # Errors
 /// When the dialler is refused, breaks the protocol, or is too slow. The link is closed then.
@@ -34,7 +36,9 @@ async fn verify_within(
 ) -> Result<Proven, HandshakeError> {
     let mut progress = Progress { stage: "the hello", hello: None };
     let acceptor = Acceptor { me, verifiers };
-    let result = match tokio::time::timeout(deadline, acceptor.run(&mut link, &mut progress)).await {
+    let latest = Instant::now() + deadline;
+    let latest = link.prove_by.take().map_or(latest, |by| by.min(latest));
+    let result = match tokio::time::timeout_at(latest, acceptor.run(&mut link, &mut progress)).await {
         Ok(result) => result,
         Err(_) => Err(HandshakeError::Timeout { stage: progress.stage, after: deadline }),
     };
@@ -175,8 +179,8 @@ fn wrong_proof(hello: &Hello) -> HandshakeError {
 
 /// One line for every dialler that was not let in. Who says nothing at all is a balancer's health check or a port scan.
 fn log(info: &LinkInfo, hello: Option<&Hello>, error: &HandshakeError) {
-    if matches!(error, HandshakeError::Closed { .. }) && hello.is_none() {
-        tracing::debug!(remote = info.remote.map(tracing::field::display), "connected and left without a hello");
+    if matches!(error, HandshakeError::Closed { .. } | HandshakeError::Timeout { .. }) && hello.is_none() {
+        tracing::debug!(remote = info.remote.map(tracing::field::display), "connected, and said no hello: {error}");
         return;
     }
     tracing::warn!(
@@ -194,9 +198,10 @@ fn log(info: &LinkInfo, hello: Option<&Hello>, error: &HandshakeError) {
 async fn turn_away(mut link: Link, error: &HandshakeError) {
     let Some(code) = error.code() else { return };
     if code == RejectCode::Credential {
-        tokio::time::sleep(WRONG_PROOF).await;
+        let pause = link.admission.as_ref().map_or(WRONG_PROOF, Ticket::failed);
+        tokio::time::sleep(pause).await;
     }
-    let reject = FromAcceptor::Reject(Reject { code, message: error.to_string() });
+    let reject = FromAcceptor::Reject(Reject { code, message: error.to_string(), retry_after_ms: None });
     // Whether the dialler still listens is its own affair: our error stands either way.
     let _ = tokio::time::timeout(FAREWELL, farewell(&mut *link.io, &reject)).await;
 }

@@ -138,7 +138,8 @@ impl Dialler<'_> {
 }
 
 fn rejected(reject: Reject) -> HandshakeError {
-    HandshakeError::Rejected { code: reject.code, message: shown(&reject.message) }
+    let retry_after = reject.retry_after_ms.map(Duration::from_millis);
+    HandshakeError::Rejected { code: reject.code, message: shown(&reject.message), retry_after }
 }
 
 #[cfg(test)]

@@ -55,6 +55,8 @@ pub enum HandshakeError {
         code: RejectCode,
         /// Why, in its words.
         message: String,
+        /// How long it asks to stay away.
+        retry_after: Option<Duration>,
     },
     /// We declined the dialler.
     #[error("{message}")]
@@ -111,6 +113,14 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
+    /// How long the other side asks to stay away.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Rejected { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     /// The reject code that crossed the wire, or would have.
     pub const fn code(&self) -> Option<RejectCode> {
         match self {

@@ -42,7 +42,7 @@ async fn refused(cluster: &Cluster, dialler: Dialler, carrier: Carrier, expected
     let (dialled, accepted) = cluster.meet(&dialler, pair(carrier).await).await;
     let (theirs, ours) = (dialled.unwrap_err(), accepted.unwrap_err());
     match (theirs, ours) {
-        (HandshakeError::Rejected { code, message }, HandshakeError::Refused { code: same, message: told }) => {
+        (HandshakeError::Rejected { code, message, .. }, HandshakeError::Refused { code: same, message: told }) => {
             assert_eq!((code, same), (expected, expected), "{message}");
             assert_eq!(message, told);
             message

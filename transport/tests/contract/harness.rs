@@ -1,8 +1,8 @@
 //! Pairs of links, and a small cluster's identities and secrets.
 
 use longshore_transport::{
-    Carrier, ClientTls, ClientTlsOptions, DialOptions, HandshakeError, Identity, Keyring, Link, ListenOptions,
-    Listener, Proven, Secret, ServerTls, dial, make_verifier, memory_pair, prove, verify,
+    Admission, Carrier, ClientTls, ClientTlsOptions, DialOptions, HandshakeError, Identity, Keyring, Link,
+    ListenOptions, Listener, Proven, Secret, ServerTls, dial, make_verifier, memory_pair, prove, verify,
 };
 use longshore_wire::credential::Verifier;
 use longshore_wire::uri::DEFAULT_WS_PATH;
@@ -32,7 +32,9 @@ pub(crate) fn endpoint(transport: Transport, address: SocketAddr) -> Endpoint {
 pub(crate) async fn listen_with(transport: Transport, tls: ServerTls) -> Listener {
     let bind = "127.0.0.1:0".parse().unwrap();
     let path = DEFAULT_WS_PATH.to_owned();
-    Listener::bind(ListenOptions { transport, bind, path, tls: Some(tls), max_pending: 16 }).await.unwrap()
+    Listener::bind(ListenOptions { transport, bind, path, tls: Some(tls), admission: Admission::default() })
+        .await
+        .unwrap()
 }
 
 pub(crate) async fn listen(transport: Transport) -> Listener {

@@ -1,7 +1,9 @@
 //! Somebody on the line: records, or opens TLS with his own certificate and passes everything on.
 
 use crate::harness::{Cluster, Outcome, client_tls, endpoint, listen, server_tls};
-use longshore_transport::{ClientTls, ClientTlsOptions, DialOptions, Link, ListenOptions, Listener, ServerTls, dial};
+use longshore_transport::{
+    Admission, ClientTls, ClientTlsOptions, DialOptions, Link, ListenOptions, Listener, ServerTls, dial,
+};
 use longshore_wire::Transport;
 use longshore_wire::handshake::{Binding, FromDialler, RejectCode};
 use longshore_wire::uri::{DEFAULT_WS_PATH, TlsVerify};
@@ -81,7 +83,7 @@ impl Line {
         let bind = "127.0.0.1:0".parse().unwrap();
         let path = DEFAULT_WS_PATH.to_owned();
         let tls = Some(self.middle);
-        let options = ListenOptions { transport: self.outer, bind, path, tls, max_pending: 4 };
+        let options = ListenOptions { transport: self.outer, bind, path, tls, admission: Admission::default() };
         let fake = Listener::bind(options).await.unwrap();
         let (to_fake, to_real) = (endpoint(self.outer, fake.local_addr()), endpoint(self.inner, real.local_addr()));
 

@@ -246,11 +246,14 @@ impl Connector {
 
     async fn enter(&self, endpoint: &Endpoint, options: &DialOptions) -> Result<Line, Trouble> {
         let link = dial(endpoint, options).await.map_err(Trouble::new)?;
-        self.establish(link).await.map_err(|trouble| Trouble::new(format!("{endpoint}: {}", trouble.text)))
+        self.establish(link)
+            .await
+            .map_err(|trouble| Trouble { text: format!("{endpoint}: {}", trouble.text), ..trouble })
     }
 
     async fn establish(&self, link: Link) -> Result<Line, Trouble> {
-        let proven = prove(link, &self.identity, &self.keyring, Role::Control).await.map_err(Trouble::new)?;
+        let proven = prove(link, &self.identity, &self.keyring, Role::Control).await;
+        let proven = proven.map_err(|error| Trouble { text: error.to_string(), wait: error.retry_after() })?;
         let (session, inbound) = Session::start(proven, self.session.clone());
         Ok(Line { guard: Arc::new(Guard(session)), inbound: Some(inbound), base: None })
     }

@@ -5,7 +5,7 @@ use crate::raft::{Bootstrapping, Group, GroupError, GroupOptions};
 use longshore_discovery::{Discovery, ResolverOptions};
 use longshore_state::{Command, ControlNode, Reply};
 use longshore_transport::{
-    ClientTls, ClientTlsOptions, DialOptions, Identity, Keyring, ListenOptions, Listener, MAX_PENDING, Peer, Secret,
+    Admission, ClientTls, ClientTlsOptions, DialOptions, Identity, Keyring, ListenOptions, Listener, Peer, Secret,
     Session, SessionOptions, Stream, make_verifier, verify,
 };
 use longshore_wire::credential::{MIN_ITERATIONS, Verifier};
@@ -103,8 +103,13 @@ impl Node {
     ) -> Result<Self, GroupError> {
         let id = NodeId::from(id);
         let me = Identity::new(id, Role::Control, "test", "0");
-        let listen =
-            ListenOptions { transport: Transport::Tcp, bind, path: String::new(), tls: None, max_pending: MAX_PENDING };
+        let listen = ListenOptions {
+            transport: Transport::Tcp,
+            bind,
+            path: String::new(),
+            tls: None,
+            admission: Admission::default(),
+        };
         let listener = Listener::bind(listen).await.unwrap();
         let address = listener.local_addr();
         let peers = Peers::start(PeersOptions {

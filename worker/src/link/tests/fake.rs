@@ -5,8 +5,8 @@ use crate::{OnStop, Options, Worker};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use longshore_transport::{
-    Backoff, ClientTls, ClientTlsOptions, DialOptions, Identity, Inbound, Incoming, Link, ListenOptions, Listener,
-    Request, Secret, Session, SessionOptions, Verifiers, make_verifier, verify,
+    Admission, Backoff, ClientTls, ClientTlsOptions, DialOptions, Identity, Inbound, Incoming, Link, ListenOptions,
+    Listener, Request, Secret, Session, SessionOptions, Verifiers, make_verifier, verify,
 };
 use longshore_wire::credential::{MIN_ITERATIONS, Verifier};
 use longshore_wire::edge::{
@@ -56,7 +56,7 @@ impl Fake {
             bind: "127.0.0.1:0".parse().unwrap(),
             path: "/".into(),
             tls: None,
-            max_pending: 16,
+            admission: Admission::default(),
         };
         let listener = Listener::bind(options).await.unwrap();
         let secret = Secret::from_bytes(SECRET).unwrap();
