@@ -29,5 +29,5 @@ pub use link::{Carrier, Io, Link, LinkInfo};
 pub use listen::admission::{Admission, AdmissionLimits};
 pub use listen::{ListenError, ListenOptions, Listener, Pending, UpgradeError};
 pub use memory::memory_pair;
-pub use session::{Inbound, Incoming, Request, Session, SessionOptions, Stream, failure_of};
+pub use session::{Ending, Handler, Inbound, Incoming, Request, Session, SessionOptions, Stream, failure_of};
 pub use tls::{ClientTls, ClientTlsOptions, ServerTls, TlsError};

@@ -16,8 +16,11 @@ mod cell;
 mod chunks;
 mod clock;
 mod core;
+mod ending;
+mod handler;
 mod inbound;
 mod outbox;
+mod pass;
 mod reader;
 mod requests;
 mod stream;
@@ -29,14 +32,17 @@ mod hostile;
 #[cfg(test)]
 mod tests;
 
+pub use ending::Ending;
+pub use handler::Handler;
 pub use inbound::{Inbound, Incoming};
 pub use requests::Request;
 pub use stream::{Stream, failure_of};
 
 use self::core::{Core, Farewell};
+use self::inbound::Arrivals;
 use crate::{Peer, Proven};
 use bytes::Bytes;
-use longshore_wire::{Code, Failure};
+use longshore_wire::{ClusterUri, Code, Failure};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,13 +99,26 @@ impl Session {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(proven: Proven, options: SessionOptions) -> (Self, Inbound) {
+        let (arrivals, queue) = mpsc::channel(inbound::capacity(&options));
+        let session = Self::begin(proven, options, |core| Arrivals::queued(core, arrivals));
+        let inbound = Inbound::new(Arc::clone(&session.guard), queue);
+        (session, inbound)
+    }
+
+    /// Starts the conversation over a proven link; `handler` takes what arrives, where it arrives.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn serve(proven: Proven, options: SessionOptions, handler: Arc<dyn Handler>) -> Self {
+        Self::begin(proven, options, |core| Arrivals::handled(core, handler))
+    }
+
+    fn begin(proven: Proven, options: SessionOptions, arrivals: impl FnOnce(&Arc<Core>) -> Arrivals) -> Self {
         let Proven { link, peer, dialled } = proven;
         let (reading, writing) = tokio::io::split(link.io);
-        let (arrivals, queue) = mpsc::channel(inbound::capacity(&options));
         let core = Arc::new(Core::new(peer, dialled, options, writing));
-        watchdog::start(&core, reading, arrivals);
-        let guard = Arc::new(Guard(core));
-        (Self { guard: Arc::clone(&guard) }, Inbound::new(guard, queue))
+        watchdog::start(&core, reading, arrivals(&core));
+        Self { guard: Arc::new(Guard(core)) }
     }
 
     fn core(&self) -> &Arc<Core> {
@@ -116,29 +135,34 @@ impl Session {
     /// # Errors
     /// The peer's own failure; `Timeout`, `Unavailable` when the session has ended, `TooLarge`. The outcome is
     /// `NotDone` only when the request certainly never left, or the peer says so.
-    pub async fn request(&self, body: Vec<u8>, timeout: Duration) -> Result<Bytes, Failure> {
-        self.core().request(body, timeout).await
+    pub async fn request(&self, body: impl Into<Bytes>, timeout: Duration) -> Result<Bytes, Failure> {
+        self.core().request(body.into(), timeout).await
     }
 
     /// Sends a message without reply; returns when it is queued.
     ///
     /// # Errors
     /// `Unavailable` when the session has ended, `TooLarge`.
-    pub async fn notify(&self, body: Vec<u8>) -> Result<(), Failure> {
-        self.core().notify(body).await
+    pub async fn notify(&self, body: impl Into<Bytes>) -> Result<(), Failure> {
+        self.core().notify(body.into()).await
     }
 
     /// Opens a stream; `head` tells the peer what for. A peer that declines resets the stream.
     ///
     /// # Errors
     /// `Unavailable` when the session has ended, `Busy` when too many streams are open, `TooLarge` for the head.
-    pub async fn open(&self, head: Vec<u8>) -> Result<Stream, Failure> {
-        self.core().open(head).await
+    pub async fn open(&self, head: impl Into<Bytes>) -> Result<Stream, Failure> {
+        self.core().open(head.into()).await
     }
 
     /// Sends what is queued but for bulk, says goodbye with this reason, and ends.
     pub fn close(&self, reason: Failure) {
         self.core().end(reason, Farewell::Say);
+    }
+
+    /// As [`close`](Self::close), and tells the dialler when to come back, or where to go instead.
+    pub fn steer(&self, reason: Failure, retry_after: Option<Duration>, go_to: Vec<ClusterUri>) {
+        self.core().end_with(Ending { reason, retry_after, go_to }, Farewell::Say);
     }
 
     /// Cuts the link at once.
@@ -148,6 +172,11 @@ impl Session {
 
     /// Resolves when the session has ended and its link is closed, with the reason of whoever ended it.
     pub async fn closed(&self) -> Failure {
+        self.ended().await.reason
+    }
+
+    /// As [`closed`](Self::closed), with what the dialler should do now.
+    pub async fn ended(&self) -> Ending {
         self.core().ended().await
     }
 

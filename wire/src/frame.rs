@@ -7,7 +7,7 @@
 //!
 //! The id is a request's or a stream's, scoped to the session; the dialler's are odd, the acceptor's even.
 
-use crate::Failure;
+use crate::{ClusterUri, Failure};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a header.
@@ -160,6 +160,9 @@ pub struct Goodbye {
     pub reason: Failure,
     /// The dialler should not come back before so many milliseconds.
     pub retry_after_ms: Option<u64>,
+    /// Where the dialler should go instead; empty for nowhere in particular.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub go_to: Vec<ClusterUri>,
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use super::core::{Core, Count, lock};
 use super::outbox::{Cause, Outbox};
+use super::requests::Answer;
 use bytes::Bytes;
 use longshore_wire::frame::{Kind, RequestHead};
 use longshore_wire::{Code, Failure, Outcome, encode};
@@ -23,10 +24,28 @@ pub(super) struct Calls {
     count: Count,
 }
 
-struct Waiting {
+/// A call under way.
+pub(super) struct Waiting {
     /// The outbox's batch that the frame belongs to.
-    batch: u64,
-    answer: oneshot::Sender<Result<Bytes, Failure>>,
+    pub(super) batch: u64,
+    pub(super) asker: Asker,
+}
+
+/// Who waits for the answer of a call.
+pub(super) enum Asker {
+    /// A future on this node, which keeps its own deadline.
+    Here(oneshot::Sender<Result<Bytes, Failure>>),
+    /// The peer of another session, until this time.
+    There(Answer, Instant),
+}
+
+impl Asker {
+    fn give(self, answer: Result<Bytes, Failure>) {
+        match self {
+            Self::Here(sender) => drop(sender.send(answer)),
+            Self::There(asker, _) => asker.give(answer),
+        }
+    }
 }
 
 impl Calls {
@@ -38,13 +57,13 @@ impl Calls {
         lock(&self.table).contains_key(&id)
     }
 
-    fn insert(&self, id: u32, waiting: Waiting) {
+    pub(super) fn insert(&self, id: u32, waiting: Waiting) {
         let mut table = lock(&self.table);
         table.insert(id, waiting);
         self.count.set(table.len());
     }
 
-    fn remove(&self, id: u32) -> Option<Waiting> {
+    pub(super) fn remove(&self, id: u32) -> Option<Waiting> {
         let mut table = lock(&self.table);
         let waiting = table.remove(&id);
         self.count.set(table.len());
@@ -54,8 +73,21 @@ impl Calls {
     /// Hands an answer to whoever waits; one that comes too late is dropped.
     pub(super) fn answered(&self, id: u32, answer: Result<Bytes, Failure>) {
         if let Some(waiting) = self.remove(id) {
-            let _ = waiting.answer.send(answer);
+            waiting.asker.give(answer);
         }
+    }
+
+    /// Takes out those passed on for peers that wait no longer.
+    pub(super) fn overdue(&self, now: Instant) -> Vec<(u32, Answer)> {
+        let mut table = lock(&self.table);
+        let late = |_: &u32, waiting: &mut Waiting| matches!(waiting.asker, Asker::There(_, until) if until <= now);
+        let overdue = table.extract_if(late).filter_map(|(id, waiting)| match waiting.asker {
+            Asker::There(asker, _) => Some((id, asker)),
+            Asker::Here(_) => None,
+        });
+        let overdue = overdue.collect();
+        self.count.set(table.len());
+        overdue
     }
 
     /// Fails all; `failure` gets the batch of each.
@@ -63,7 +95,7 @@ impl Calls {
         let waiting = std::mem::take(&mut *lock(&self.table));
         self.count.set(0);
         for (_, waiting) in waiting {
-            let _ = waiting.answer.send(Err(failure(waiting.batch)));
+            waiting.asker.give(Err(failure(waiting.batch)));
         }
     }
 }
@@ -95,7 +127,7 @@ impl Drop for Call {
 
 impl Core {
     /// Asks the peer.
-    pub(super) async fn request(self: &Arc<Self>, body: Vec<u8>, timeout: Duration) -> Result<Bytes, Failure> {
+    pub(super) async fn request(self: &Arc<Self>, body: Bytes, timeout: Duration) -> Result<Bytes, Failure> {
         let timeout = timeout.min(LONGEST);
         let deadline = Instant::now() + timeout;
         let late = |outcome| {
@@ -107,8 +139,8 @@ impl Core {
         let add = |outbox: &mut Outbox| {
             let id = self.new_id(outbox);
             let (sender, answer) = oneshot::channel();
-            self.calls.insert(id, Waiting { batch: outbox.batch(), answer: sender });
-            outbox.frame(Cause::Own, Kind::Request, id, &front, body.into());
+            self.calls.insert(id, Waiting { batch: outbox.batch(), asker: Asker::Here(sender) });
+            outbox.frame(Cause::Own, Kind::Request, id, &front, body);
             Ok(Call { core: Arc::clone(self), id, answer, open: true })
         };
         let Ok(call) = timeout_at(deadline, self.admitted(add)).await else { return Err(late(Outcome::NotDone)) };
@@ -116,10 +148,10 @@ impl Core {
     }
 
     /// Sends a message without reply.
-    pub(super) async fn notify(&self, body: Vec<u8>) -> Result<(), Failure> {
+    pub(super) async fn notify(&self, body: Bytes) -> Result<(), Failure> {
         fits("a message", body.len(), Kind::Notify)?;
         self.admitted(|outbox| {
-            outbox.frame(Cause::Own, Kind::Notify, 0, &[], body.into());
+            outbox.frame(Cause::Own, Kind::Notify, 0, &[], body);
             Ok(())
         })
         .await
@@ -156,7 +188,7 @@ impl Core {
 }
 
 /// What stands in front of a request's body.
-fn front(timeout: Duration) -> Vec<u8> {
+pub(super) fn front(timeout: Duration) -> Vec<u8> {
     let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
     let head = encode(&RequestHead { timeout_ms });
     let mut front = Vec::with_capacity(2 + head.len());

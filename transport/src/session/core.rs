@@ -7,12 +7,13 @@ use super::SessionOptions;
 use super::calls::Calls;
 use super::cell::Streams;
 use super::clock::Clock;
+use super::ending::Ending;
 use super::outbox::{Cause, Outbox};
 use super::requests::Served;
 use super::writer::Pipe;
 use crate::{Io, Peer};
 use bytes::Bytes;
-use longshore_wire::frame::{Goodbye, Kind};
+use longshore_wire::frame::Kind;
 use longshore_wire::{Code, Failure, Outcome};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -54,7 +55,7 @@ pub(super) struct Core {
     pub(super) work: Notify,
     outbox: Mutex<Outbox>,
     pipe: Mutex<Pipe>,
-    reason: OnceLock<Failure>,
+    ending: OnceLock<Ending>,
     /// The same as `closing`, for those who look at every frame.
     declared: AtomicBool,
     closing: CancellationToken,
@@ -83,7 +84,7 @@ impl Core {
             work: Notify::new(),
             outbox: Mutex::new(Outbox::new(dialled, pipe.share_from())),
             pipe: Mutex::new(pipe),
-            reason: OnceLock::new(),
+            ending: OnceLock::new(),
             declared: AtomicBool::new(false),
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
@@ -141,16 +142,20 @@ impl Core {
 
     /// Ends the session; the first reason counts. A later cut still cuts.
     pub(super) fn end(&self, reason: Failure, farewell: Farewell) {
+        self.end_with(Ending::plain(reason), farewell);
+    }
+
+    /// Ends the session as [`end`](Self::end), with directions for the dialler.
+    pub(super) fn end_with(&self, ending: Ending, farewell: Farewell) {
         let unsent = {
             let mut outbox = self.outbox();
             if !outbox.is_closed() {
                 if farewell == Farewell::Say {
-                    let goodbye = Goodbye { reason: shortened(&reason, SHORT_TEXT), retry_after_ms: None };
-                    outbox.frame(Cause::Own, Kind::Goodbye, 0, &[], longshore_wire::encode(&goodbye).into());
+                    outbox.frame(Cause::Own, Kind::Goodbye, 0, &[], ending.goodbye().into());
                 }
                 outbox.close();
                 outbox.signal();
-                let _ = self.reason.set(reason);
+                let _ = self.ending.set(ending);
             }
             outbox.batch()
         };
@@ -175,7 +180,7 @@ impl Core {
 
     /// What those are told who wanted something of a session that has ended.
     pub(super) fn lost(&self, outcome: Outcome) -> Failure {
-        let reason = self.reason.get().map_or("it was given up", |reason| &reason.message);
+        let reason = self.ending.get().map_or("it was given up", |ending| &ending.reason.message);
         let message = format!("the session with {} has ended: {reason}", self.label);
         Failure { code: Code::Unavailable, message, outcome }
     }
@@ -201,15 +206,15 @@ impl Core {
         self.pipe().close();
         self.outbox().clear();
         if !self.over.is_cancelled() {
-            tracing::debug!(peer = %self.label, reason = ?self.reason.get(), "the session has ended");
+            tracing::debug!(peer = %self.label, ending = ?self.ending.get(), "the session has ended");
         }
         self.over.cancel();
     }
 
     /// Resolves after [`finish`](Self::finish), with the reason.
-    pub(super) async fn ended(&self) -> Failure {
+    pub(super) async fn ended(&self) -> Ending {
         self.over.cancelled().await;
-        self.reason.get().cloned().unwrap_or_else(|| self.lost(Outcome::Unknown))
+        self.ending.get().cloned().unwrap_or_else(|| Ending::plain(self.lost(Outcome::Unknown)))
     }
 }
 

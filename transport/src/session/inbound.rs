@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::requests::Request;
 use super::stream::Stream;
-use super::{Guard, SessionOptions};
+use super::{Guard, Handler, SessionOptions};
 use bytes::Bytes;
 use longshore_wire::{Code, Failure};
 use std::fmt;
@@ -98,27 +98,42 @@ fn nobody() -> Failure {
     Failure::new(Code::Unavailable, "this side of the session takes no requests any longer")
 }
 
-/// The reader's end of the queue. Never waits.
+/// Where the reader puts arrivals. Never waits.
 pub(super) struct Arrivals {
     core: Arc<Core>,
-    queue: mpsc::Sender<Incoming>,
+    taker: Taker,
     /// Messages that found the queue full.
     dropped: u64,
 }
 
+enum Taker {
+    /// Whoever holds the [`Inbound`].
+    Queue(mpsc::Sender<Incoming>),
+    /// Called at once.
+    Handler(Arc<dyn Handler>),
+}
+
 impl Arrivals {
-    pub(super) fn new(core: &Arc<Core>, queue: mpsc::Sender<Incoming>) -> Self {
-        Self { core: Arc::clone(core), queue, dropped: 0 }
+    pub(super) fn queued(core: &Arc<Core>, queue: mpsc::Sender<Incoming>) -> Self {
+        Self { core: Arc::clone(core), taker: Taker::Queue(queue), dropped: 0 }
+    }
+
+    pub(super) fn handled(core: &Arc<Core>, handler: Arc<dyn Handler>) -> Self {
+        Self { core: Arc::clone(core), taker: Taker::Handler(handler), dropped: 0 }
     }
 
     /// A place for an arrival of so many bytes; otherwise what the peer is told.
     pub(super) fn place(&self, bytes: usize) -> Result<Place<'_>, Failure> {
+        let queue = match &self.taker {
+            Taker::Handler(handler) => return Ok(Place::Handler(handler.as_ref())),
+            Taker::Queue(queue) => queue,
+        };
         let waiting = self.core.arrived.load(Relaxed);
         if waiting > 0 && waiting + bytes > BYTES {
             return Err(Failure::new(Code::Busy, "too many bytes wait to be taken in; ask again later"));
         }
-        match self.queue.try_reserve() {
-            Ok(permit) => Ok(Place { core: &self.core, permit }),
+        match queue.try_reserve() {
+            Ok(permit) => Ok(Place::Queue { core: &self.core, permit }),
             Err(mpsc::error::TrySendError::Full(())) => {
                 Err(Failure::new(Code::Busy, "too many requests wait to be taken in; ask again later"))
             }
@@ -139,15 +154,31 @@ impl Arrivals {
     }
 }
 
-/// A place in the queue.
-pub(super) struct Place<'a> {
-    core: &'a Core,
-    permit: mpsc::Permit<'a, Incoming>,
+/// A place for one arrival.
+pub(super) enum Place<'a> {
+    /// In the queue.
+    Queue {
+        /// Counts what waits.
+        core: &'a Core,
+        /// The right to put it there.
+        permit: mpsc::Permit<'a, Incoming>,
+    },
+    /// With a handler.
+    Handler(&'a dyn Handler),
 }
 
 impl Place<'_> {
     pub(super) fn put(self, incoming: Incoming) {
-        self.core.arrived.fetch_add(incoming.bytes(), Relaxed);
-        self.permit.send(incoming);
+        match self {
+            Self::Queue { core, permit } => {
+                core.arrived.fetch_add(incoming.bytes(), Relaxed);
+                permit.send(incoming);
+            }
+            Self::Handler(handler) => match incoming {
+                Incoming::Request(request) => handler.request(request),
+                Incoming::Notify(body) => handler.notify(body),
+                Incoming::Open { head, stream } => handler.open(head, stream),
+            },
+        }
     }
 }

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// Senders wait while so many bytes of control frames are queued.
 const ROOM: usize = 1024 * 1024;
+/// Requests of other sessions are refused while so many bytes of control frames are queued: those who pass them on cannot wait.
+const PASS_ROOM: usize = 4 * 1024 * 1024;
 /// The reader waits while so many bytes of frames that the peer provoked (pongs, refusals) are queued: a peer that
 /// floods us and reads nothing fills its own connection, not our memory.
 const REFLEX_ROOM: usize = 1024 * 1024;
@@ -110,6 +112,11 @@ impl Outbox {
     /// Whether senders may add frames.
     pub(super) fn has_room(&self) -> bool {
         self.control.len() < ROOM
+    }
+
+    /// Whether a request of another session may be added.
+    pub(super) fn takes_passed(&self) -> bool {
+        self.control.len() < PASS_ROOM
     }
 
     /// Whether the peer provoked more than it takes off.

@@ -183,7 +183,7 @@ impl Sorter {
             Kind::Data | Kind::Credit | Kind::Finish | Kind::Reset => return self.stream(kind, id, payload),
             Kind::Goodbye => {
                 let goodbye: Goodbye = message(&payload)?;
-                self.core.end(goodbye.reason, Farewell::Cut);
+                self.core.end_with(goodbye.into(), Farewell::Cut);
             }
         }
         Ok(())

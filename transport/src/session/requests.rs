@@ -27,7 +27,30 @@ enum State {
     #[default]
     Wanted,
     Watched(CancellationToken),
+    /// Another session's peer works on it.
+    Passed(Passed),
     Cancelled,
+}
+
+/// Who works on a request that was passed on.
+struct Passed {
+    to: Arc<Core>,
+    call: u32,
+    watcher: Option<CancellationToken>,
+}
+
+impl State {
+    /// Tells whoever works on the request that the peer no longer waits.
+    fn cancel(self) {
+        match self {
+            Self::Wanted | Self::Cancelled => {}
+            Self::Watched(token) => token.cancel(),
+            Self::Passed(Passed { to, call, watcher }) => {
+                to.give_up(call);
+                watcher.into_iter().for_each(|token| token.cancel());
+            }
+        }
+    }
 }
 
 /// Why a request is not taken.
@@ -64,15 +87,31 @@ impl Served {
         let mut table = lock(&self.table);
         let state = table.remove(&id);
         self.count.set(table.len());
-        matches!(state, Some(State::Wanted | State::Watched(_)))
+        matches!(state, Some(State::Wanted | State::Watched(_) | State::Passed(_)))
     }
 
     /// The peer no longer waits.
     pub(super) fn cancel(&self, id: u32) {
         let state = lock(&self.table).get_mut(&id).map(|state| std::mem::replace(state, State::Cancelled));
-        if let Some(State::Watched(token)) = state {
-            token.cancel();
+        if let Some(state) = state {
+            state.cancel();
         }
+    }
+
+    /// Notes who works on a request now; `false` when the peer no longer waits.
+    pub(super) fn pass(&self, id: u32, to: &Arc<Core>, call: u32) -> bool {
+        let mut table = lock(&self.table);
+        let Some(state) = table.get_mut(&id) else { return false };
+        let watcher = match std::mem::take(state) {
+            State::Cancelled => {
+                *state = State::Cancelled;
+                return false;
+            }
+            State::Watched(token) => Some(token),
+            State::Wanted | State::Passed(_) => None,
+        };
+        *state = State::Passed(Passed { to: Arc::clone(to), call, watcher });
+        true
     }
 
     /// Cancels all.
@@ -80,9 +119,7 @@ impl Served {
         let states: Vec<State> =
             lock(&self.table).values_mut().map(|state| std::mem::replace(state, State::Cancelled)).collect();
         for state in states {
-            if let State::Watched(token) = state {
-                token.cancel();
-            }
+            state.cancel();
         }
     }
 
@@ -92,6 +129,7 @@ impl Served {
         match lock(&self.table).get_mut(&id) {
             Some(State::Watched(token)) => return token.clone(),
             Some(state @ State::Wanted) => *state = State::Watched(token.clone()),
+            Some(State::Passed(passed)) => return passed.watcher.get_or_insert(token).clone(),
             Some(State::Cancelled) | None => token.cancel(),
         }
         token
@@ -104,14 +142,22 @@ pub struct Request {
     pub body: Bytes,
     /// Until when the peer waits, on this side's clock.
     pub deadline: Instant,
-    answer: Answer,
+    pub(super) answer: Answer,
 }
 
 /// The duty to answer.
-struct Answer {
-    core: Arc<Core>,
-    id: u32,
+pub(super) struct Answer {
+    pub(super) core: Arc<Core>,
+    pub(super) id: u32,
     open: bool,
+}
+
+impl Answer {
+    /// Answers, if the peer still waits.
+    pub(super) fn give(mut self, reply: Result<Bytes, Failure>) {
+        self.open = false;
+        self.core.answer(self.id, reply);
+    }
 }
 
 impl Drop for Answer {
@@ -132,9 +178,13 @@ impl Request {
     }
 
     /// Answers. Nothing happens when the peer no longer waits or the session has ended.
-    pub fn reply(mut self, reply: Result<Vec<u8>, Failure>) {
-        self.answer.open = false;
-        self.answer.core.answer(self.answer.id, reply);
+    pub fn reply(self, reply: Result<Vec<u8>, Failure>) {
+        self.answer.give(reply.map(Bytes::from));
+    }
+
+    /// Answers with success, as [`reply`](Self::reply) does.
+    pub fn answer(self, body: impl Into<Bytes>) {
+        self.answer.give(Ok(body.into()));
     }
 
     /// A token that is cancelled when the peer no longer waits or the session has ended.
@@ -151,11 +201,11 @@ impl fmt::Debug for Request {
 
 impl Core {
     /// Answers a request of the peer, if the peer still waits.
-    fn answer(&self, id: u32, reply: Result<Vec<u8>, Failure>) {
+    fn answer(&self, id: u32, reply: Result<Bytes, Failure>) {
         if !self.served.remove(id) {
             return;
         }
-        let length = reply.as_ref().map_or(0, Vec::len);
+        let length = reply.as_ref().map_or(0, Bytes::len);
         let reply = match reply {
             Ok(body) if body.len() > MAX_CONTROL => {
                 let message = format!("the reply has {length} bytes; at most {MAX_CONTROL} can be sent");
@@ -167,7 +217,7 @@ impl Core {
             other => other,
         };
         match reply {
-            Ok(body) => self.send(Cause::Reply, Kind::Reply, id, body.into()),
+            Ok(body) => self.send(Cause::Reply, Kind::Reply, id, body),
             Err(failure) => {
                 self.send(Cause::Reply, Kind::ReplyError, id, encode(&shortened(&failure, LONG_TEXT)).into());
             }

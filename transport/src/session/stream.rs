@@ -26,7 +26,7 @@ const PORTION: u32 = INITIAL_CREDIT / 4;
 
 impl Core {
     /// Opens a stream to the peer.
-    pub(super) async fn open(self: &Arc<Self>, head: Vec<u8>) -> Result<Stream, Failure> {
+    pub(super) async fn open(self: &Arc<Self>, head: Bytes) -> Result<Stream, Failure> {
         fits("the head of a stream", head.len(), Kind::Open)?;
         let limit = self.options.max_streams;
         self.admitted(|outbox| {
@@ -35,7 +35,7 @@ impl Core {
                 let message = format!("{limit} streams to {} are open; no more are allowed", self.label);
                 return Err(Failure::new(Code::Busy, message));
             };
-            outbox.frame(Cause::Own, Kind::Open, id, &[], head.into());
+            outbox.frame(Cause::Own, Kind::Open, id, &[], head);
             Ok(Stream::new(self, cell))
         })
         .await

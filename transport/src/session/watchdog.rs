@@ -1,7 +1,7 @@
 //! Watches the reader and the writer from outside: pings, sees that bytes come and go, and sees every end.
 
 use super::core::{Core, Farewell};
-use super::inbound::{Arrivals, Incoming};
+use super::inbound::Arrivals;
 use super::outbox::Cause;
 use super::{reader, writer};
 use crate::Io;
@@ -12,7 +12,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::ReadHalf;
-use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
@@ -29,10 +28,9 @@ enum Ended {
 }
 
 /// Starts the session's loops.
-pub(super) fn start(core: &Arc<Core>, io: ReadHalf<Box<dyn Io>>, queue: mpsc::Sender<Incoming>) {
+pub(super) fn start(core: &Arc<Core>, io: ReadHalf<Box<dyn Io>>, arrivals: Arrivals) {
     let mut loops = JoinSet::new();
     let (reading, writing) = (Arc::clone(core), Arc::clone(core));
-    let arrivals = Arrivals::new(core, queue);
     loops.spawn(async move {
         reader::run(reading, io, arrivals).await;
         Ended::Reader
@@ -130,6 +128,7 @@ impl Watchdog {
         if self.core.outbox().is_signalled() && self.core.clock.unwritten_for() >= lost_after {
             return self.lost("nothing could be written to");
         }
+        self.core.sweep(now);
         self.ping(now);
     }
 

@@ -26,6 +26,7 @@ mod attacks;
 mod handshake;
 mod harness;
 mod middle;
+mod relay;
 mod session;
 mod stream;
 mod trust;
