@@ -145,6 +145,47 @@ pub enum Command {
         #[serde(default)]
         ended: Vec<(TaskId, u64)>,
     },
+    /// Makes a credential. Answer: [`Reply::Secret`].
+    CreateCredential {
+        /// What checks its first secret; holds its name and role.
+        verifier: Verifier,
+        /// The only node that may use it.
+        holder: Option<Holder>,
+    },
+    /// Lets a second secret of a credential be valid beside the first. Answer: [`Reply::Secret`].
+    AddSecret {
+        /// What checks it; salt and rounds are the credential's.
+        verifier: Verifier,
+    },
+    /// Ends one of two valid secrets.
+    RetireSecret {
+        /// The credential.
+        credential: String,
+        /// Number of the secret.
+        secret: u32,
+    },
+    /// Ends a credential for good.
+    RevokeCredential {
+        /// Which.
+        credential: String,
+    },
+    /// A node has proven a credential that awaits its node. [`longshore_wire::Code::Forbidden`] when another one was first.
+    BindCredential {
+        /// Which.
+        credential: String,
+        /// Who.
+        node: NodeId,
+    },
+}
+
+/// The only node that may use a credential.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holder {
+    /// This one.
+    Node(NodeId),
+    /// A node that is still to come, by this name: the first one that proves the credential becomes its holder.
+    Awaited(String),
 }
 
 /// A control node as it registers.
@@ -273,6 +314,11 @@ pub enum Reply {
         revision: u64,
         /// The app's version that it runs.
         version: u32,
+    },
+    /// To `CreateCredential` and `AddSecret`.
+    Secret {
+        /// Number of the new secret within its credential.
+        number: u32,
     },
 }
 

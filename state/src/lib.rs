@@ -8,6 +8,7 @@
 
 mod apps;
 mod command;
+mod credentials;
 mod instances;
 mod kv;
 mod machine;
@@ -19,7 +20,8 @@ pub mod ring;
 pub mod selector;
 pub mod snapshot;
 
-pub use command::{Command, ControlNode, InstanceSpec, On, OnError, Outcome, Proposal, Reply};
+pub use command::{Command, ControlNode, Holder, InstanceSpec, On, OnError, Outcome, Proposal, Reply};
+pub use credentials::{Credential, MAX_CREDENTIALS, MAX_VALID, StoredSecret, not_its_holder};
 pub use kv::KV_QUOTA;
 pub use machine::{REMEMBERED, State};
 pub use record::{App, AppVersion, Cluster, Instance, Node, Task, Via, Wanted};

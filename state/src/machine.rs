@@ -1,11 +1,11 @@
 //! The state itself, the one way to change it, and the memory of outcomes.
 
 use crate::command::{Command, Outcome, Proposal, Reply};
+use crate::credentials::Credential;
 use crate::kv::Store;
 use crate::record::{App, Cluster, Instance, Node, Task, Via};
 use crate::ring::Ring;
 use imbl::{OrdMap, OrdSet, Vector};
-use longshore_wire::credential::Verifier;
 use longshore_wire::{Code, Failure, NodeId, RequestId, ShortId};
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct State {
     pub(crate) applied: u64,
     pub(crate) stamp: u64,
     pub(crate) cluster: Option<Arc<Cluster>>,
-    pub(crate) verifiers: OrdMap<String, Arc<Verifier>>,
+    pub(crate) credentials: OrdMap<String, Arc<Credential>>,
     pub(crate) nodes: OrdMap<NodeId, Arc<Node>>,
     pub(crate) short_ids: OrdMap<ShortId, NodeId>,
     pub(crate) resting: OrdMap<ShortId, u64>,
@@ -112,6 +112,11 @@ impl State {
             Command::StopInstance { instance } => self.stop_instance(instance),
             Command::Assign { instance, revision, add, drop } => self.assign(at, instance, *revision, add, drop),
             Command::ReportTasks { node, epoch, tasks, ended } => self.report_tasks(*node, *epoch, tasks, ended),
+            Command::CreateCredential { verifier, holder } => self.create_credential(at, verifier, holder.as_ref()),
+            Command::AddSecret { verifier } => self.add_secret(at, verifier),
+            Command::RetireSecret { credential, secret } => self.retire_secret(at, credential, *secret),
+            Command::RevokeCredential { credential } => self.revoke_credential(at, credential),
+            Command::BindCredential { credential, node } => self.bind_credential(credential, *node),
         }
     }
 

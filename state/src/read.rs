@@ -1,9 +1,9 @@
 //! What can be read from the state. Nothing here changes anything.
 
+use crate::credentials::Credential;
 use crate::machine::State;
 use crate::record::{App, Cluster, Instance, Node, Task};
 use crate::ring::Ring;
-use longshore_wire::credential::Verifier;
 use longshore_wire::kv::KvEntry;
 use longshore_wire::task::TaskSpec;
 use longshore_wire::{Code, Digest, Epoch, Failure, NodeId, ShortId, TaskId};
@@ -30,9 +30,19 @@ impl State {
         self.cluster.as_deref()
     }
 
-    /// The verifier of a credential.
-    pub fn verifier(&self, credential: &str) -> Option<&Verifier> {
-        self.verifiers.get(credential).map(Arc::as_ref)
+    /// A credential, revoked ones included.
+    pub fn credential(&self, name: &str) -> Option<&Credential> {
+        self.credentials.get(name).map(Arc::as_ref)
+    }
+
+    /// All credentials, by name, revoked ones included.
+    pub fn credentials(&self) -> impl Iterator<Item = &Credential> {
+        self.credentials.values().map(Arc::as_ref)
+    }
+
+    /// Whether the credentials cannot differ from those of `other`, an earlier or later clone. Compares pointers.
+    pub fn same_credentials(&self, other: &Self) -> bool {
+        self.credentials.ptr_eq(&other.credentials)
     }
 
     /// All nodes, by id.
@@ -163,7 +173,7 @@ impl State {
             _ => false,
         };
         cluster
-            && self.verifiers.ptr_eq(&other.verifiers)
+            && self.credentials.ptr_eq(&other.credentials)
             && self.nodes.ptr_eq(&other.nodes)
             && self.ring.is_same(&other.ring)
             && self.apps.ptr_eq(&other.apps)

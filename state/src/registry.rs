@@ -45,7 +45,7 @@ impl State {
             return Err(Failure::new(Code::Conflict, message));
         }
         check_name("cluster", name)?;
-        self.verifiers = verifiers.iter().map(|each| (each.credential.clone(), Arc::new(each.clone()))).collect();
+        self.credentials = crate::credentials::founding(verifiers, at.now_ms);
         let cluster = Cluster { id, name: name.to_owned(), voters_wanted: DEFAULT_VOTERS, founded_ms: at.now_ms };
         self.cluster = Some(Arc::new(cluster));
         Ok(Reply::Done)

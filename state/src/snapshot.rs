@@ -22,8 +22,11 @@ use std::io::{self, Read, Write};
 
 /// First bytes of every snapshot.
 pub const MAGIC: [u8; 8] = *b"LSHSNAP\n";
-/// The format that is written. A release reads its own format and migrates the one before.
-pub const FORMAT: u32 = 1;
+/// The format that is written. A release reads its own format and migrates the one before: format 1 had one verifier per
+/// credential.
+pub const FORMAT: u32 = 2;
+/// The oldest format that is read.
+const OLDEST: u32 = 1;
 
 /// Why a stream is no snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -96,8 +99,8 @@ pub fn write(state: &State, meta: &[u8], out: &mut impl Write) -> io::Result<()>
 /// # Errors
 /// When the stream is not a whole, undamaged snapshot of a known format.
 pub fn read(input: &mut impl Read) -> Result<(State, Vec<u8>), SnapshotError> {
-    read_header(input)?;
-    let mut blocks = BlockReader::new(input);
+    let format = read_header(input)?;
+    let mut blocks = BlockReader::new(input, format);
     let meta = blocks.next_block()?;
     let mut state = State::default();
     let mut found = 0;
@@ -119,7 +122,7 @@ pub fn read(input: &mut impl Read) -> Result<(State, Vec<u8>), SnapshotError> {
     }
 }
 
-fn read_header(input: &mut impl Read) -> Result<(), SnapshotError> {
+fn read_header(input: &mut impl Read) -> Result<u32, SnapshotError> {
     let mut header = [0; MAGIC.len() + 4];
     block::fill(input, &mut header, 0)?;
     let (magic, format) = header.split_at(MAGIC.len());
@@ -127,7 +130,7 @@ fn read_header(input: &mut impl Read) -> Result<(), SnapshotError> {
         return Err(SnapshotError::Magic);
     }
     match format.iter().fold(0, |number, byte| (number << 8) | u32::from(*byte)) {
-        FORMAT => Ok(()),
+        known @ OLDEST..=FORMAT => Ok(known),
         found => Err(SnapshotError::Format { found }),
     }
 }

@@ -56,6 +56,11 @@ fn registry() {
 }
 
 #[test]
+fn credentials() {
+    check("credentials");
+}
+
+#[test]
 fn kv() {
     check("kv");
 }

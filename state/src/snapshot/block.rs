@@ -44,7 +44,7 @@ impl<'a, W: Write> BlockWriter<'a, W> {
     pub(super) fn write_block(&mut self, payload: &[u8]) -> io::Result<()> {
         let length = length(payload)?;
         self.out.write_all(&length.to_be_bytes())?;
-        self.out.write_all(&checksum(self.number, length, payload).to_be_bytes())?;
+        self.out.write_all(&checksum(FORMAT, self.number, length, payload).to_be_bytes())?;
         self.number += 1;
         self.out.write_all(payload)
     }
@@ -52,13 +52,15 @@ impl<'a, W: Write> BlockWriter<'a, W> {
 
 pub(super) struct BlockReader<'a, R> {
     input: &'a mut R,
+    /// What the header says; part of every checksum.
+    format: u32,
     /// Number of the block that comes next.
     number: u64,
 }
 
 impl<'a, R: Read> BlockReader<'a, R> {
-    pub(super) fn new(input: &'a mut R) -> Self {
-        Self { input, number: 0 }
+    pub(super) fn new(input: &'a mut R, format: u32) -> Self {
+        Self { input, format, number: 0 }
     }
 
     /// Reads and checks one block. The buffer grows with what really arrives, whatever the length says.
@@ -76,7 +78,7 @@ impl<'a, R: Read> BlockReader<'a, R> {
         if payload.len() < size {
             return Err(SnapshotError::Truncated { block });
         }
-        if checksum(block, length, &payload) != sum {
+        if checksum(self.format, block, length, &payload) != sum {
             return Err(SnapshotError::Damaged { block });
         }
         self.number += 1;
@@ -128,9 +130,9 @@ fn length(bytes: &[u8]) -> io::Result<u32> {
 }
 
 /// The number is part of the sum, so that blocks cannot change places.
-fn checksum(number: u64, length: u32, payload: &[u8]) -> u32 {
+fn checksum(format: u32, number: u64, length: u32, payload: &[u8]) -> u32 {
     let mut sum = crc32fast::Hasher::new();
-    sum.update(&FORMAT.to_be_bytes());
+    sum.update(&format.to_be_bytes());
     sum.update(&number.to_be_bytes());
     sum.update(&length.to_be_bytes());
     sum.update(payload);

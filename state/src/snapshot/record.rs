@@ -1,6 +1,7 @@
 //! Records: the state taken apart and put together again. Indexes and sums are not written but worked out anew.
 
 use crate::command::Outcome;
+use crate::credentials::Credential;
 use crate::machine::State;
 use crate::record::{App, Cluster, Instance, Node, Task};
 use crate::ring::{Ring, Slot};
@@ -16,17 +17,35 @@ use std::sync::Arc;
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Record<'a> {
-    Head { applied: u64, stamp: u64, kv_revision: u64, cluster: Option<Cow<'a, Cluster>> },
-    Ring { owners: Cow<'a, [NodeId]>, slots: Cow<'a, [Slot]> },
+    Head {
+        applied: u64,
+        stamp: u64,
+        kv_revision: u64,
+        cluster: Option<Cow<'a, Cluster>>,
+    },
+    Ring {
+        owners: Cow<'a, [NodeId]>,
+        slots: Cow<'a, [Slot]>,
+    },
+    /// Format 1 only; later ones hold credentials instead.
     Verifier(Cow<'a, Verifier>),
+    Credential(Cow<'a, Credential>),
     Node(Cow<'a, Node>),
-    Resting { short_id: ShortId, until: u64 },
+    Resting {
+        short_id: ShortId,
+        until: u64,
+    },
     Kv(KvEntry),
     App(Cow<'a, App>),
     Instance(Cow<'a, Instance>),
     Task(Cow<'a, Task>),
-    Outcome { request: RequestId, outcome: Cow<'a, Outcome> },
-    End { records: u64 },
+    Outcome {
+        request: RequestId,
+        outcome: Cow<'a, Outcome>,
+    },
+    End {
+        records: u64,
+    },
 }
 
 /// Hands every record of a state to `push`, in a fixed order, the trailer excepted.
@@ -38,7 +57,7 @@ pub(super) fn each<'a>(state: &'a State, mut push: impl FnMut(Record<'a>) -> io:
         cluster: state.cluster().map(Cow::Borrowed),
     })?;
     push(Record::Ring { owners: Cow::Borrowed(state.ring.owners()), slots: Cow::Borrowed(state.ring.slots()) })?;
-    let verifiers = state.verifiers.values().map(|each| Record::Verifier(Cow::Borrowed(each)));
+    let credentials = state.credentials().map(|each| Record::Credential(Cow::Borrowed(each)));
     let nodes = state.nodes().map(|node| Record::Node(Cow::Borrowed(node)));
     let resting = state.resting.iter().map(|(id, until)| Record::Resting { short_id: *id, until: *until });
     let apps = state.apps().map(|app| Record::App(Cow::Borrowed(app)));
@@ -50,7 +69,7 @@ pub(super) fn each<'a>(state: &'a State, mut push: impl FnMut(Record<'a>) -> io:
     });
     let kv = state.kv.iter().map(Record::Kv);
     let mut all =
-        verifiers.chain(nodes).chain(resting).chain(apps).chain(instances).chain(tasks).chain(outcomes).chain(kv);
+        credentials.chain(nodes).chain(resting).chain(apps).chain(instances).chain(tasks).chain(outcomes).chain(kv);
     all.try_for_each(push)
 }
 
@@ -65,7 +84,13 @@ pub(super) fn restore(state: &mut State, record: Record<'_>) {
         }
         Record::Ring { owners, slots } => state.ring = Ring::restore(owners.into_owned(), slots.into_owned()),
         Record::Verifier(verifier) => {
-            state.verifiers.insert(verifier.credential.clone(), Arc::new(verifier.into_owned()));
+            // The head came first, so the cluster is known.
+            let founded = state.cluster().map_or(0, |cluster| cluster.founded_ms);
+            let credential = Credential::of_verifier(&verifier, founded);
+            state.credentials.insert(credential.name.clone(), Arc::new(credential));
+        }
+        Record::Credential(credential) => {
+            state.credentials.insert(credential.name.clone(), Arc::new(credential.into_owned()));
         }
         Record::Node(node) => {
             state.short_ids.insert(node.short_id, node.id);

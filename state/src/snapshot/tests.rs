@@ -4,7 +4,7 @@ use super::*;
 use crate::command::{Command, ControlNode, InstanceSpec, On, Proposal};
 use longshore_wire::app::{Flow, MANIFEST_FORMAT, Manifest};
 use longshore_wire::kv::KvRequest;
-use longshore_wire::{ClusterId, Digest, Epoch, NodeId, RequestId};
+use longshore_wire::{ClusterId, Digest, Epoch, NodeId, RequestId, Role};
 use std::collections::BTreeMap;
 
 fn propose(state: &mut State, command: Command) {
@@ -113,6 +113,34 @@ fn a_state_round_trips_with_its_indexes() {
 }
 
 #[test]
+fn the_format_before_is_migrated() {
+    let old = include_bytes!("golden/format-1.bin");
+    let (state, meta) = read(&mut old.as_slice()).unwrap();
+    assert_eq!((meta.as_slice(), state.kv_get("k").unwrap().value), (b"meta".as_slice(), b"v".to_vec()));
+    for (name, role, fill) in
+        [("client", Role::Client, 30), ("control", Role::Control, 10), ("worker", Role::Worker, 20)]
+    {
+        let credential = state.credential(name).unwrap();
+        let secret = &credential.secrets[0];
+        assert_eq!((credential.role, &credential.holder, credential.revoked_ms), (role, &None, None));
+        assert_eq!((secret.number, secret.retired_ms, credential.secrets.len()), (1, None, 1));
+        assert_eq!(secret.verifier.salt, [fill; 16]);
+        assert_eq!(
+            (&secret.verifier.stored_key[..], &secret.verifier.server_key[..]),
+            (&[fill + 1; 32][..], &[fill + 2; 32][..])
+        );
+    }
+    let (again, _) = read(&mut bytes_of(&state).as_slice()).unwrap();
+    assert!(again.credentials().eq(state.credentials()), "written in the new format, it is the same");
+    let mut damaged = old.to_vec();
+    damaged[11] = 2;
+    assert!(
+        matches!(read(&mut damaged.as_slice()), Err(SnapshotError::Damaged { .. })),
+        "the format is part of the sums"
+    );
+}
+
+#[test]
 fn an_empty_state_round_trips() {
     let (back, _) = read(&mut bytes_of(&State::default()).as_slice()).unwrap();
     assert_eq!(back.applied(), 0);
@@ -169,8 +197,8 @@ fn a_lost_or_swapped_block_is_noticed() {
 fn other_files_and_formats_are_named() {
     assert!(matches!(read(&mut [0; 64].as_slice()), Err(SnapshotError::Magic)));
     let mut newer = bytes_of(&State::default());
-    newer[11] = 2;
-    assert!(matches!(read(&mut newer.as_slice()), Err(SnapshotError::Format { found: 2 })));
+    newer[11] = 3;
+    assert!(matches!(read(&mut newer.as_slice()), Err(SnapshotError::Format { found: 3 })));
     // A length out of this world is refused before anything is allocated.
     let mut long = bytes_of(&State::default());
     long[12..16].copy_from_slice(&u32::MAX.to_be_bytes());

@@ -4,9 +4,11 @@
 //! again under its request id, `reload` goes on with what a snapshot gives back, `skip N` lets the log index grow.
 
 use longshore_state::{
-    Command, ControlNode, InstanceSpec, Node, Outcome, Proposal, Reply, State, Task, placement, snapshot,
+    Command, ControlNode, Holder, InstanceSpec, Node, Outcome, Proposal, Reply, State, StoredSecret, Task, placement,
+    snapshot,
 };
 use longshore_wire::app::{Flow, MANIFEST_FORMAT, Manifest};
+use longshore_wire::credential::Verifier;
 use longshore_wire::kv::{Expect, KvEntry, KvReply, KvRequest};
 use longshore_wire::task::{NodeState, TaskState, TaskStatus};
 use longshore_wire::{ClusterId, Digest, Epoch, NodeId, RequestId, TaskId};
@@ -101,6 +103,7 @@ impl Runner {
             "get" => self.get(line.word(1)),
             "list" => self.list(&line),
             "plan" => self.plan(),
+            "credentials" => self.show_credentials(),
             _ => {
                 let command = self.command(&line).unwrap_or_else(|| panic!("what is '{text}'?"));
                 self.requests += 1;
@@ -145,7 +148,7 @@ impl Runner {
             "init" => Command::InitCluster {
                 cluster_id: ClusterId::from_u128(line.number("id", 1).into()),
                 name: first,
-                verifiers: vec![],
+                verifiers: line.list("credentials").iter().map(|name| verifier(name, line)).collect(),
             },
             "control" => self.control(&first, line),
             "worker" => self.worker(&first, line),
@@ -165,6 +168,11 @@ impl Runner {
             "stop" => Command::StopInstance { instance: first },
             "assign" => self.assign(first, line),
             "report" => self.report(&first, line),
+            "credential" => self.credential(&first, line),
+            "add-secret" => Command::AddSecret { verifier: verifier(&first, line) },
+            "retire" => Command::RetireSecret { credential: first, secret: line.word(2).parse().unwrap() },
+            "revoke" => Command::RevokeCredential { credential: first },
+            "bind" => Command::BindCredential { credential: first, node: self.id(line.word(2)) },
             _ => return None,
         })
     }
@@ -226,6 +234,16 @@ impl Runner {
         let early = line.option("ended") == "none";
         let ended = if early { Vec::new() } else { self.state.ended_tasks(node, &tasks) };
         Command::ReportTasks { node, epoch: self.epoch(line, node), tasks, ended }
+    }
+
+    /// `credential NAME [role=worker] [node=NODE] [awaits=NAME] [key=1] [salt=16] [rounds=4096] [keys=32]`
+    fn credential(&mut self, name: &str, line: &Line) -> Command {
+        let holder = match (line.option("node"), line.option("awaits")) {
+            ("", "") => None,
+            ("", awaited) => Some(Holder::Awaited(awaited.to_owned())),
+            (node, _) => Some(Holder::Node(self.id(node))),
+        };
+        Command::CreateCredential { verifier: verifier(name, line), holder }
     }
 
     fn status(&self, word: &str) -> TaskStatus {
@@ -311,6 +329,31 @@ impl Runner {
         }
     }
 
+    fn show_credentials(&mut self) {
+        let credentials: Vec<_> = self.state.credentials().cloned().collect();
+        for each in credentials {
+            let holder = match &each.holder {
+                None => String::new(),
+                Some(Holder::Node(node)) => format!(" of {}", self.name(*node)),
+                Some(Holder::Awaited(name)) => format!(" awaits {name}"),
+            };
+            let secret = |secret: &StoredSecret| {
+                let key = secret.verifier.stored_key[0];
+                format!(" {}:key {key}{}", secret.number, if secret.retired_ms.is_some() { " retired" } else { "" })
+            };
+            let secrets: String = each.secrets.iter().map(secret).collect();
+            let revoked = if each.revoked_ms.is_some() { " revoked" } else { "" };
+            let accepted: Vec<String> =
+                (0..9).filter(|number| each.accepts(*number)).map(|number| number.to_string()).collect();
+            self.answer(&format!(
+                "{} {}{holder}{revoked}{secrets}, accepts [{}]",
+                each.name,
+                each.role.name(),
+                accepted.join(" ")
+            ));
+        }
+    }
+
     fn show_apps(&mut self) {
         let apps: Vec<_> = self.state.apps().cloned().collect();
         for app in apps {
@@ -381,6 +424,20 @@ fn start(instance: &str, line: &Line) -> InstanceSpec {
     }
 }
 
+/// The role is the option's, else the credential's name up to its first `-`.
+fn verifier(name: &str, line: &Line) -> Verifier {
+    let role = line.options.get("role").map_or_else(|| name.split('-').next().unwrap_or(""), String::as_str);
+    let size = |key, default| usize::try_from(line.number(key, default)).unwrap();
+    Verifier {
+        credential: name.to_owned(),
+        role: role.parse().unwrap(),
+        salt: vec![7; size("salt", 16)],
+        iterations: u32::try_from(line.number("rounds", 4096)).unwrap(),
+        stored_key: vec![u8::try_from(line.number("key", 1)).unwrap(); size("keys", 32)],
+        server_key: vec![2; 32],
+    }
+}
+
 fn node_state(text: &str) -> NodeState {
     serde_json::from_value(text.into()).unwrap()
 }
@@ -401,6 +458,7 @@ fn show_outcome(outcome: &Outcome) -> String {
         Ok(Reply::Registered { short_id, generation }) => format!("short id {short_id}, generation {generation}"),
         Ok(Reply::Ring { moved }) => format!("{moved} moved"),
         Ok(Reply::Installed { app, version }) => format!("{app} version {version}"),
+        Ok(Reply::Secret { number }) => format!("secret {number}"),
         Ok(Reply::Started { version, .. }) => format!("started, version {version}"),
         Ok(Reply::Kv(KvReply::Written { revision, created })) => {
             format!("revision {revision}{}", if *created { ", created" } else { "" })
