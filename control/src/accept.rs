@@ -8,13 +8,14 @@
 //! peers hold up nobody, since each is handled by itself.
 
 use crate::client_link;
+use crate::credentials;
 use crate::loops::Loops;
 use crate::peers::Peers;
 use crate::raft::Group;
 use crate::reach::Reach;
 use crate::worker_link::{self, WorkerLinks};
 use longshore_transport::{
-    Identity, Link, Listener, Pending, Proven, Session, SessionOptions, Stream, Verifiers, verify,
+    Identity, Known, Link, Listener, Pending, Proven, Session, SessionOptions, Stream, Verifiers, verify,
 };
 use longshore_wire::credential::Verifier;
 use longshore_wire::{Code, Failure, NodeId, Role};
@@ -39,9 +40,9 @@ pub(crate) struct Reception {
 }
 
 impl Verifiers for Reception {
-    fn find(&self, credential: &str) -> Option<Verifier> {
-        let replicated = self.group.state().verifier(credential).cloned();
-        replicated.or_else(|| self.own.as_deref().filter(|own| own.credential == credential).cloned())
+    fn find(&self, credential: &str) -> Option<Known> {
+        let own = || self.own.as_deref().filter(|own| own.credential == credential).cloned().map(Known::from);
+        self.group.state().credential(credential).map(credentials::known).or_else(own)
     }
 }
 

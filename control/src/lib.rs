@@ -15,6 +15,7 @@ mod accept;
 mod api;
 mod blobs;
 mod client_link;
+mod credentials;
 mod identity;
 mod kv;
 mod leader;

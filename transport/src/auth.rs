@@ -5,7 +5,8 @@
 //!                          └─HMAC "Server Key"─▶ server key ──────────────────────┴─▶ Verifier
 //! ```
 //!
-//! The dialler holds the secret, the acceptor only the verifier. Nothing here does IO beside reading a secret's file, and
+//! The dialler holds the secret, the acceptor only the verifier. Nothing here does IO beside reading a secret's file, also
+//! again once it has changed, and
 //! no type here shows a secret in its `Debug`.
 
 mod keyring;
@@ -15,7 +16,7 @@ mod verifier;
 
 pub use keyring::Keyring;
 pub use secret::{Secret, SecretError};
-pub use verifier::{Verifiers, make_verifier};
+pub use verifier::{Known, KnownSecret, Verifiers, make_verifier, verifier_with};
 
 pub(crate) use scram::{Transcript, check_client, random, server_proof};
 pub(crate) use verifier::{Found, find_or_fake};

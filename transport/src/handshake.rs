@@ -70,6 +70,8 @@ pub struct Peer {
     pub role: Role,
     /// The credential that was proven.
     pub credential: String,
+    /// Number of the secret that was proven, on the accepting side; 0 on the dialling side, which does not learn it.
+    pub secret: u32,
     /// The id of its cluster, once it knows it.
     pub cluster_id: Option<ClusterId>,
     /// The protocol version that both speak.

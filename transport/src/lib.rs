@@ -21,7 +21,7 @@ mod session;
 mod tls;
 mod ws;
 
-pub use auth::{Keyring, Secret, SecretError, Verifiers, make_verifier};
+pub use auth::{Keyring, Known, KnownSecret, Secret, SecretError, Verifiers, make_verifier, verifier_with};
 pub use backoff::Backoff;
 pub use dial::{DialError, DialOptions, dial};
 pub use handshake::{HandshakeError, Identity, Peer, Proven, prove, verify};

@@ -145,7 +145,7 @@ pub enum RejectCode {
     Cluster,
     /// 3: the proof is wrong, or the credential unknown (deliberately not told apart).
     Credential,
-    /// 4: the credential is for another role, or the acceptor has not the role expected.
+    /// 4: the credential is for another role or another node, or the acceptor has not the role expected.
     Role,
     /// 5: the message is malformed or out of order.
     Protocol,

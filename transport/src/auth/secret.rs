@@ -47,7 +47,27 @@ fn place(path: &Option<PathBuf>) -> String {
 
 /// A credential's secret.
 #[derive(Clone)]
-pub struct Secret(Zeroizing<String>);
+pub struct Secret {
+    text: Zeroizing<String>,
+    /// The file that it was read from, as it stood then.
+    origin: Option<(PathBuf, Stamp)>,
+}
+
+/// What changes when a file is written or replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    modified: (i64, i64),
+    inode: u64,
+    length: u64,
+}
+
+impl Stamp {
+    fn of(metadata: &std::fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Self { modified, inode: metadata.ino(), length: metadata.len() }
+    }
+}
 
 impl Secret {
     /// Reads a secret from a file; line ends behind it do not count.
@@ -56,18 +76,31 @@ impl Secret {
     /// When the file cannot be read, or does not hold 16 to 4,096 bytes of UTF-8 text.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, SecretError> {
         let path = path.as_ref();
-        let read = || -> std::io::Result<Zeroizing<Vec<u8>>> {
+        let read = || -> std::io::Result<(Zeroizing<Vec<u8>>, Stamp)> {
             use std::io::Read as _;
             let file = std::fs::File::open(path)?;
             warn_if_open_to_others(path, &file);
+            // Before the content: a write in between shows as a change later.
+            let stamp = Stamp::of(&file.metadata()?);
             // Room for all that is read, so that no copy of the secret is left behind by a growing buffer.
             let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 8));
             file.take(MAX_BYTES as u64 + 4).read_to_end(&mut bytes)?;
-            Ok(bytes)
+            Ok((bytes, stamp))
         };
-        let bytes = read().map_err(|source| SecretError::Read { path: path.to_owned(), source })?;
+        let (bytes, stamp) = read().map_err(|source| SecretError::Read { path: path.to_owned(), source })?;
         let end = bytes.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
-        Self::check(&bytes[..end], Some(path))
+        let secret = Self::check(&bytes[..end], Some(path))?;
+        Ok(Self { origin: Some((path.to_owned(), stamp)), ..secret })
+    }
+
+    /// The file that it was read from, as it stood then.
+    pub(super) fn origin(&self) -> Option<&(PathBuf, Stamp)> {
+        self.origin.as_ref()
+    }
+
+    /// How a file stands now.
+    pub(super) fn stamp(path: &Path) -> std::io::Result<Stamp> {
+        std::fs::metadata(path).map(|metadata| Stamp::of(&metadata))
     }
 
     /// Takes a secret as it is.
@@ -88,16 +121,16 @@ impl Secret {
         super::scram::random(bytes.as_mut_slice()).map_err(|_| SecretError::Random)?;
         let mut text = Zeroizing::new(String::with_capacity(2 * GENERATED));
         bytes.iter().try_for_each(|byte| write!(text, "{byte:02x}")).expect("writing to a String cannot fail");
-        Ok(Self(text))
+        Ok(Self { text, origin: None })
     }
 
     /// The secret itself, to write it into a file. Never for a log, an argument or an error.
     pub fn text(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+        self.text.as_bytes()
     }
 
     fn check(bytes: &[u8], path: Option<&Path>) -> Result<Self, SecretError> {
@@ -105,7 +138,7 @@ impl Secret {
             return Err(SecretError::Length { path: path.map(Path::to_owned), length: bytes.len() });
         }
         let text = std::str::from_utf8(bytes).map_err(|_| SecretError::NotText { path: path.map(Path::to_owned) })?;
-        Ok(Self(Zeroizing::new(text.to_owned())))
+        Ok(Self { text: Zeroizing::new(text.to_owned()), origin: None })
     }
 }
 

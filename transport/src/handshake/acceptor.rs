@@ -2,7 +2,7 @@
 
 use super::message::{receive, send};
 use super::{DEADLINE, HandshakeError, Identity, Peer, Proven, common_version, shown};
-use crate::auth::{Found, Transcript, Verifiers, check_client, find_or_fake, random, server_proof};
+use crate::auth::{Found, Known, KnownSecret, Transcript, Verifiers, check_client, find_or_fake, random, server_proof};
 use crate::link::{Io, Link, LinkInfo};
 use crate::listen::admission::Ticket;
 use longshore_wire::handshake::{
@@ -14,6 +14,8 @@ use tokio::time::Instant;
 
 /// Pause before a wrong proof is answered on a link that no listener counts: inside a tunnel, and in memory.
 const WRONG_PROOF: Duration = Duration::from_millis(500);
+/// Whoever holds a revoked credential is asked to stay away for so many milliseconds.
+const REVOKED_MS: u64 = 60_000;
 /// Time for a refusal to reach the dialler.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Most bytes of a refused dialler that are read and thrown away, so that closing does not overtake the refusal.
@@ -89,20 +91,18 @@ impl Acceptor<'_> {
             _ => &[],
         };
         let transcript = Transcript { hello: &raw_hello, challenge: &raw_challenge, exporter };
-        let right = check_client(&found.verifier, &transcript, &proof.proof);
-        if !right || !found.real {
+        let secret = found.known.secrets.iter().find(|each| check_client(&each.verifier, &transcript, &proof.proof));
+        let Some(secret) = secret.filter(|_| found.real) else {
             return Err(wrong_proof(hello));
-        }
-        if found.verifier.role != hello.role {
-            let message = format!("credential '{}' is not for the role {}", shown(&hello.credential), hello.role);
-            return Err(HandshakeError::Refused { code: RejectCode::Role, message });
-        }
-        let welcome = FromAcceptor::Welcome(Welcome { proof: server_proof(&found.verifier, &transcript) });
+        };
+        check_standing(hello, &found.known, secret)?;
+        let welcome = FromAcceptor::Welcome(Welcome { proof: server_proof(&secret.verifier, &transcript) });
         send(io, &welcome, "sending the welcome").await?;
         Ok(Peer {
             node: hello.node,
             role: hello.role,
             credential: hello.credential.clone(),
+            secret: secret.number,
             cluster_id: hello.cluster_id,
             version,
             release: shown(&hello.release),
@@ -162,10 +162,42 @@ impl Acceptor<'_> {
             cluster: self.me.cluster.clone(),
             cluster_id: self.me.cluster_id.get().copied(),
             nonce,
-            salt: found.verifier.salt.clone(),
-            iterations: found.verifier.iterations,
+            salt: found.challenge().salt.clone(),
+            iterations: found.challenge().iterations,
             release: self.me.release.clone(),
         })
+    }
+}
+
+/// Whether whoever holds this secret may come in. Only for a dialler whose proof is right: a stranger learns none of it.
+fn check_standing(hello: &Hello, known: &Known, secret: &KnownSecret) -> Result<(), HandshakeError> {
+    let name = shown(&hello.credential);
+    let refuse = |code, message| Err(HandshakeError::Refused { code, message });
+    if known.revoked {
+        let message = format!(
+            "credential '{name}' was revoked; give this node another one (`longshore credential create`), and set auth.secret_file and auth.credential"
+        );
+        return refuse(RejectCode::Revoked, message);
+    }
+    if secret.retired {
+        let message = format!(
+            "this secret of credential '{name}' was retired by a rotation; put the new one into the file of auth.secret_file"
+        );
+        return refuse(RejectCode::Revoked, message);
+    }
+    if secret.verifier.role != hello.role {
+        let message = format!("credential '{name}' is not for the role {}", hello.role);
+        return refuse(RejectCode::Role, message);
+    }
+    match known.node {
+        Some(holder) if holder != hello.node => {
+            let message = format!(
+                "credential '{name}' belongs to node {holder}, not to node {}; give this node a credential of its own",
+                hello.node
+            );
+            refuse(RejectCode::Role, message)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -201,7 +233,9 @@ async fn turn_away(mut link: Link, error: &HandshakeError) {
         let pause = link.admission.as_ref().map_or(WRONG_PROOF, Ticket::failed);
         tokio::time::sleep(pause).await;
     }
-    let reject = FromAcceptor::Reject(Reject { code, message: error.to_string(), retry_after_ms: None });
+    // Nothing but an operator changes that.
+    let retry_after_ms = (code == RejectCode::Revoked).then_some(REVOKED_MS);
+    let reject = FromAcceptor::Reject(Reject { code, message: error.to_string(), retry_after_ms });
     // Whether the dialler still listens is its own affair: our error stands either way.
     let _ = tokio::time::timeout(FAREWELL, farewell(&mut *link.io, &reject)).await;
 }

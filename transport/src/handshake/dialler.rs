@@ -46,6 +46,7 @@ struct Dialler<'a> {
 
 impl Dialler<'_> {
     async fn run(&self, link: &mut Link, stage: &mut &'static str) -> Result<Peer, HandshakeError> {
+        self.keyring.refresh().await;
         let io = &mut *link.io;
         let hello = self.hello(&link.info)?;
         let sent = send(io, &FromDialler::Hello(hello.clone()), "sending the hello").await?;
@@ -82,6 +83,7 @@ impl Dialler<'_> {
             node: challenge.node,
             role: challenge.role,
             credential: hello.credential,
+            secret: 0,
             cluster_id: challenge.cluster_id,
             version: challenge.version,
             release: shown(&challenge.release),

@@ -21,6 +21,7 @@ pub(super) fn proven(link: Link, dialled: bool) -> Proven {
         node: NodeId::from_u128(node),
         role,
         credential: "worker".into(),
+        secret: 1,
         cluster_id: None,
         version: 1,
         release: "test".into(),

@@ -1,7 +1,10 @@
 //! Who is let in, and what both sides learn when somebody is not.
 
 use crate::harness::{Cluster, Dialler, identity, pair};
-use longshore_transport::{Carrier, HandshakeError, Keyring, Secret, memory_pair};
+use longshore_transport::{
+    Carrier, HandshakeError, Keyring, Known, KnownSecret, Secret, Verifiers, make_verifier, memory_pair, verifier_with,
+    verify,
+};
 use longshore_wire::handshake::RejectCode;
 use longshore_wire::{ClusterId, NodeId, Role};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -74,6 +77,79 @@ async fn a_workers_secret_makes_no_control_node() {
     // Nor under the control nodes' credential: there the secret is simply wrong.
     let dialler = Dialler { me: claims(), keyring: keyring(&cluster.worker, "control"), ..cluster.dialler() };
     refused(&cluster, dialler, Carrier::Memory, RejectCode::Credential).await;
+}
+
+/// What the control side knows of one credential.
+struct Knows(Known);
+
+impl Verifiers for Knows {
+    fn find(&self, credential: &str) -> Option<Known> {
+        (self.0.secrets[0].verifier.credential == credential).then(|| self.0.clone())
+    }
+}
+
+/// A credential with two secrets of one salt.
+fn rotating() -> (Knows, [Secret; 2]) {
+    let secrets = [Secret::generate().unwrap(), Secret::generate().unwrap()];
+    let first = make_verifier(&secrets[0], "worker", Role::Worker, 4096);
+    let second = verifier_with(&secrets[1], "worker", Role::Worker, first.salt.clone(), first.iterations);
+    let known = |number, verifier| KnownSecret { number, verifier, retired: false };
+    (Knows(Known { secrets: vec![known(7, first), known(8, second)], node: None, revoked: false }), secrets)
+}
+
+/// Meets; the number of the secret that was proven, or what both sides were told.
+async fn meet(knows: &Knows, secret: &Secret) -> Result<u32, (RejectCode, String)> {
+    let dialler = Dialler { me: identity(2, Role::Worker), keyring: keyring(secret, "worker"), expect: Role::Control };
+    let (me, (near, far)) = (identity(1, Role::Control), memory_pair());
+    let (dialled, accepted) = tokio::join!(dialler.prove(near), verify(far, &me, knows));
+    match (dialled, accepted) {
+        (Ok(dialled), Ok(accepted)) => {
+            assert_eq!(dialled.peer.secret, 0, "the dialler does not learn the number");
+            Ok(accepted.peer.secret)
+        }
+        (Err(HandshakeError::Rejected { code, message, .. }), Err(HandshakeError::Refused { message: told, .. })) => {
+            assert_eq!(message, told);
+            Err((code, message))
+        }
+        (dialled, accepted) => panic!("{dialled:?} {accepted:?}"),
+    }
+}
+
+#[tokio::test]
+async fn two_secrets_are_valid_while_one_takes_the_others_place() {
+    let (mut knows, [first, second]) = rotating();
+    assert_eq!((meet(&knows, &first).await, meet(&knows, &second).await), (Ok(7), Ok(8)));
+    knows.0.secrets[0].retired = true;
+    let (code, message) = meet(&knows, &first).await.unwrap_err();
+    assert!(code == RejectCode::Revoked && message.contains("retired"), "{message}");
+    assert_eq!(meet(&knows, &second).await, Ok(8));
+}
+
+#[tokio::test]
+async fn only_who_holds_a_revoked_secret_learns_that_it_is_revoked() {
+    let (mut knows, [first, second]) = rotating();
+    knows.0.revoked = true;
+    for secret in [first, second] {
+        let (code, message) = meet(&knows, &secret).await.unwrap_err();
+        assert!(code == RejectCode::Revoked && message.contains("revoked"), "{message}");
+    }
+    let (code, message) = meet(&knows, &Secret::generate().unwrap()).await.unwrap_err();
+    assert_eq!(code, RejectCode::Credential);
+    assert!(message.contains("wrong or unknown") && !message.contains("revoked"), "{message}");
+}
+
+#[tokio::test]
+async fn a_nodes_credential_is_worth_nothing_to_another_node() {
+    let (mut knows, [first, _]) = rotating();
+    knows.0.node = Some(NodeId::from_u128(2));
+    assert_eq!(meet(&knows, &first).await, Ok(7));
+    let holder = NodeId::from_u128(3);
+    knows.0.node = Some(holder);
+    let (code, message) = meet(&knows, &first).await.unwrap_err();
+    assert_eq!(code, RejectCode::Role);
+    assert!(message.contains(&holder.to_string()) && message.contains("worker"), "{message}");
+    let (code, _) = meet(&knows, &Secret::generate().unwrap()).await.unwrap_err();
+    assert_eq!(code, RejectCode::Credential, "a stranger does not learn whose it is");
 }
 
 #[tokio::test]
