@@ -1,8 +1,9 @@
-//! Dials one endpoint: TCP, then TLS and a WebSocket where the transport asks for them.
+//! Dials one endpoint: TCP, then TLS and a WebSocket where the transport asks for them; or QUIC.
 //!
 //! It resolves nothing and tries nothing twice: the endpoint's address is the one, and one deadline spans the whole.
 
 use crate::link::{Carrier, Link, LinkInfo};
+use crate::quic;
 use crate::tls::{ClientTls, TlsError};
 use crate::ws;
 use longshore_wire::{Endpoint, Transport};
@@ -100,8 +101,8 @@ pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Link, Di
 
 async fn open(endpoint: &Endpoint, tls: &ClientTls, stage: &mut &'static str) -> Result<Link, DialError> {
     if endpoint.transport == Transport::Quic {
-        let source = std::io::Error::new(std::io::ErrorKind::Unsupported, "this release does not dial QUIC yet");
-        return Err(DialError::Connect { endpoint: endpoint.clone(), source });
+        *stage = "QUIC; a firewall may drop UDP";
+        return open_quic(endpoint, tls).await;
     }
     let tcp =
         connect(endpoint.address).await.map_err(|source| DialError::Connect { endpoint: endpoint.clone(), source })?;
@@ -132,6 +133,15 @@ async fn open(endpoint: &Endpoint, tls: &ClientTls, stage: &mut &'static str) ->
     } else {
         Ok(Link::new(secured.stream, info))
     }
+}
+
+async fn open_quic(endpoint: &Endpoint, tls: &ClientTls) -> Result<Link, DialError> {
+    let connector =
+        tls.connector(endpoint).map_err(|source| DialError::TlsSettings { endpoint: endpoint.clone(), source })?;
+    quic::dial(endpoint.address, connector).await.map_err(|error| match error {
+        quic::QuicError::Connect(source) => DialError::Connect { endpoint: endpoint.clone(), source },
+        quic::QuicError::Tls(source) => DialError::Tls { endpoint: endpoint.clone(), source },
+    })
 }
 
 async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {

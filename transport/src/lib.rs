@@ -17,6 +17,7 @@ mod handshake;
 mod link;
 mod listen;
 mod memory;
+mod quic;
 mod session;
 mod tls;
 mod ws;

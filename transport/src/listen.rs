@@ -7,6 +7,7 @@ pub(crate) mod admission;
 mod refusal;
 
 use crate::link::{Carrier, Link, LinkInfo};
+use crate::quic;
 use crate::tls::ServerTls;
 use crate::ws;
 use admission::{Admission, Ticket};
@@ -36,7 +37,7 @@ pub struct ListenOptions {
     pub bind: SocketAddr,
     /// Path of the WebSocket.
     pub path: String,
-    /// Certificate and key; needed for TLS and WSS.
+    /// Certificate and key; needed for TLS, WSS and QUIC.
     pub tls: Option<ServerTls>,
     /// Places of unproven connections; a clone shares them with another listener.
     pub admission: Admission,
@@ -92,6 +93,14 @@ pub enum UpgradeError {
         /// Why.
         source: io::Error,
     },
+    /// QUIC failed.
+    #[error("no QUIC with {remote}: {source}")]
+    Quic {
+        /// The client.
+        remote: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// The WebSocket was not opened.
     #[error("no WebSocket with {remote}: {message}")]
     WebSocket {
@@ -105,11 +114,48 @@ pub enum UpgradeError {
 /// One listening address.
 #[derive(Debug)]
 pub struct Listener {
-    tcp: TcpListener,
+    socket: Socket,
     local: SocketAddr,
     admission: Admission,
     descriptors: Option<u64>,
     upgrade: Arc<Upgrade>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Quic(quic::Server),
+}
+
+/// A connection as the socket gives it.
+#[derive(Debug)]
+enum Arrival {
+    Tcp(TcpStream),
+    Quic(quic::Arriving),
+}
+
+impl Socket {
+    /// The next connection. While the places are crowded, QUIC clients must first prove their address.
+    async fn next(&self, admission: &Admission) -> io::Result<(Arrival, SocketAddr)> {
+        match self {
+            Self::Tcp(tcp) => tcp.accept().await.map(|(tcp, remote)| (Arrival::Tcp(tcp), remote)),
+            Self::Quic(server) => {
+                let arriving = server.accept(|| admission.is_crowded()).await?;
+                let remote = arriving.remote();
+                Ok((Arrival::Quic(arriving), remote))
+            }
+        }
+    }
+}
+
+impl Arrival {
+    /// The number of its own file descriptor; QUIC connections share the listener's.
+    fn descriptor(&self) -> Option<u64> {
+        match self {
+            Self::Tcp(tcp) => Some(u64::try_from(tcp.as_raw_fd()).unwrap_or(u64::MAX)),
+            Self::Quic(_) => None,
+        }
+    }
 }
 
 /// What all connections of a listener have in common.
@@ -132,14 +178,18 @@ impl Listener {
             return Err(ListenError::NoTls { bind, transport });
         }
         let failed = |source| ListenError::Bind { bind, source };
-        if transport == Transport::Quic {
-            return Err(failed(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "this release does not listen with QUIC yet",
-            )));
-        }
-        let tcp = TcpListener::bind(bind).await.map_err(failed)?;
-        let local = tcp.local_addr().map_err(failed)?;
+        let (socket, local) = match (transport, &tls) {
+            (Transport::Quic, Some(tls)) => {
+                let server = quic::Server::bind(bind, tls).map_err(failed)?;
+                let local = server.local_addr().map_err(failed)?;
+                (Socket::Quic(server), local)
+            }
+            _ => {
+                let tcp = TcpListener::bind(bind).await.map_err(failed)?;
+                let local = tcp.local_addr().map_err(failed)?;
+                (Socket::Tcp(tcp), local)
+            }
+        };
         let upgrade = Upgrade {
             carrier: Carrier::from(transport),
             tls: tls.filter(|_| transport.is_encrypted()),
@@ -149,7 +199,7 @@ impl Listener {
         // A descriptor's number is the lowest that is free, so it tells how many are in use.
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let descriptors = limit.map(|limit| limit.saturating_sub(RESERVED_DESCRIPTORS.min(limit / 4)));
-        Ok(Self { tcp, local, admission, descriptors, upgrade: Arc::new(upgrade) })
+        Ok(Self { socket, local, admission, descriptors, upgrade: Arc::new(upgrade) })
     }
 
     /// The address, with the port that the system chose.
@@ -163,9 +213,9 @@ impl Listener {
     /// When the listening socket itself is broken.
     pub async fn accept(&self) -> io::Result<Pending> {
         loop {
-            match self.tcp.accept().await {
-                Ok((tcp, remote)) => {
-                    if let Some(pending) = self.take_in(tcp, remote) {
+            match self.socket.next(&self.admission).await {
+                Ok((arrival, remote)) => {
+                    if let Some(pending) = self.take_in(arrival, remote) {
                         return Ok(pending);
                     }
                 }
@@ -178,19 +228,18 @@ impl Listener {
         }
     }
 
-    fn take_in(&self, tcp: TcpStream, remote: SocketAddr) -> Option<Pending> {
-        let number = u64::try_from(tcp.as_raw_fd()).unwrap_or(u64::MAX);
-        if self.descriptors.is_some_and(|most| number >= most) {
+    fn take_in(&self, arrival: Arrival, remote: SocketAddr) -> Option<Pending> {
+        if arrival.descriptor().zip(self.descriptors).is_some_and(|(number, most)| number >= most) {
             tracing::warn!(%remote, "a connection was turned away: this process has too few file descriptors left; raise its limit (ulimit -n, LimitNOFILE)");
             return None;
         }
         match self.admission.enter(remote.ip()) {
             Some(ticket) => {
                 let upgrade = Arc::clone(&self.upgrade);
-                Some(Pending { remote, tcp, ticket, deadline: Instant::now() + upgrade.deadline, upgrade })
+                Some(Pending { remote, arrival, ticket, deadline: Instant::now() + upgrade.deadline, upgrade })
             }
             None => {
-                self.upgrade.refuse(tcp);
+                self.upgrade.turn_away(arrival);
                 None
             }
         }
@@ -211,7 +260,7 @@ fn is_fatal(error: &io::Error) -> bool {
 pub struct Pending {
     /// The client's address.
     pub remote: SocketAddr,
-    tcp: TcpStream,
+    arrival: Arrival,
     ticket: Ticket,
     deadline: Instant,
     upgrade: Arc<Upgrade>,
@@ -226,7 +275,7 @@ impl Pending {
     pub async fn upgrade(mut self) -> Result<Link, UpgradeError> {
         let (remote, deadline, after) = (self.remote, self.deadline, self.upgrade.deadline);
         if timeout_at(deadline, self.ticket.turn()).await.is_err() {
-            self.upgrade.refuse(self.tcp);
+            self.upgrade.turn_away(self.arrival);
             return Err(UpgradeError::Busy { remote, after });
         }
         let mut stage = "TLS";
@@ -238,12 +287,39 @@ impl Pending {
     }
 
     async fn open(self, stage: &mut &'static str) -> Result<Link, UpgradeError> {
-        let Self { remote, tcp, ticket, deadline, upgrade } = self;
+        let Self { remote, arrival, ticket, deadline, upgrade } = self;
+        let mut link = match arrival {
+            Arrival::Tcp(tcp) => upgrade.open(tcp, remote, deadline, stage).await?,
+            Arrival::Quic(arriving) => {
+                *stage = "QUIC";
+                arriving.open(stage).await.map_err(|source| UpgradeError::Quic { remote, source })?
+            }
+        };
+        link.admission = Some(ticket);
+        Ok(link)
+    }
+}
+
+impl Upgrade {
+    fn turn_away(&self, arrival: Arrival) {
+        match arrival {
+            Arrival::Tcp(tcp) => self.refuse(tcp),
+            Arrival::Quic(arriving) => arriving.refuse(),
+        }
+    }
+
+    async fn open(
+        &self,
+        tcp: TcpStream,
+        remote: SocketAddr,
+        deadline: Instant,
+        stage: &mut &'static str,
+    ) -> Result<Link, UpgradeError> {
         // Small frames must not wait for the acknowledgement of the ones before. A failure shows at the next use.
         let _ = tcp.set_nodelay(true);
-        let mut info = LinkInfo { carrier: upgrade.carrier, remote: Some(remote), exporter: None, certified: false };
+        let mut info = LinkInfo { carrier: self.carrier, remote: Some(remote), exporter: None, certified: false };
         let refused = |error: ws::WsError| UpgradeError::WebSocket { remote, message: error.to_string() };
-        let mut link = match (&upgrade.tls, &upgrade.path) {
+        Ok(match (&self.tls, &self.path) {
             (None, None) => Link { prove_by: Some(deadline), ..Link::new(tcp, info) },
             (None, Some(path)) => {
                 *stage = "the WebSocket's opening";
@@ -261,9 +337,7 @@ impl Pending {
                     }
                 }
             }
-        };
-        link.admission = Some(ticket);
-        Ok(link)
+        })
     }
 }
 

@@ -7,6 +7,7 @@ mod client;
 mod server;
 mod trust;
 
+pub(crate) use client::Connector;
 pub use client::{ClientTls, ClientTlsOptions};
 pub use server::ServerTls;
 

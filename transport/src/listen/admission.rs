@@ -136,6 +136,11 @@ impl Admission {
         Some(Ticket { shared: Arc::clone(&self.0), address, id, turn: Some(wait) })
     }
 
+    /// Whether so many are unproven that a client whose address may be borrowed gets no place.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.0.state().pending >= self.0.limits.active.div_ceil(2)
+    }
+
     /// How many connections are unproven now: in all, and worked on.
     #[cfg(test)]
     fn count(&self) -> (usize, usize) {

@@ -5,6 +5,7 @@ use super::{TlsError, certificates, exporter, provider};
 use crate::link::Io;
 use longshore_wire::Endpoint;
 use longshore_wire::uri::TlsVerify;
+use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use std::fmt;
@@ -99,6 +100,15 @@ pub(crate) struct Secured<S> {
 }
 
 impl Connector {
+    /// The settings for TLS inside QUIC, the name to ask for, and whether a certificate is checked. Without tickets:
+    /// every connection proves its certificate anew, and nothing is ever sent before that.
+    pub(crate) fn for_quic(self, protocol: &[u8]) -> (Arc<ClientConfig>, String, bool) {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![protocol.to_vec()];
+        config.resumption = Resumption::disabled();
+        (Arc::new(config), self.name.to_str().into_owned(), self.certified)
+    }
+
     pub(crate) async fn connect<S: Io>(self, stream: S) -> std::io::Result<Secured<S>> {
         let stream = TlsConnector::from(self.config).connect(self.name, stream).await?;
         let exporter = exporter(stream.get_ref().1)?;

@@ -67,6 +67,14 @@ impl ServerTls {
         Ok(Self(Arc::new(config)))
     }
 
+    /// The settings for TLS inside QUIC.
+    pub(crate) fn for_quic(&self, protocol: &[u8]) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.0);
+        config.alpn_protocols = vec![protocol.to_vec()];
+        config.send_tls13_tickets = 0;
+        Arc::new(config)
+    }
+
     /// Opens TLS; yields the stream and its exporter.
     pub(crate) async fn accept<S: Io>(&self, stream: S) -> std::io::Result<(TlsStream<S>, [u8; 32])> {
         let stream = TlsAcceptor::from(Arc::clone(&self.0)).accept(stream).await?;

@@ -9,6 +9,7 @@ macro_rules! on_every_carrier {
         on_every_carrier!(@ tls Tls, $($test)+);
         on_every_carrier!(@ ws Ws, $($test)+);
         on_every_carrier!(@ wss Wss, $($test)+);
+        on_every_carrier!(@ quic Quic, $($test)+);
     };
     (@ $module:ident $carrier:ident, $($test:ident)+) => {
         mod $module {
@@ -26,6 +27,7 @@ mod attacks;
 mod handshake;
 mod harness;
 mod middle;
+mod quic;
 mod relay;
 mod session;
 mod stream;
