@@ -13,6 +13,8 @@
 pub mod auth;
 pub mod backoff;
 mod dial;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handshake;
 mod link;
 mod listen;

@@ -1,0 +1,7 @@
+//! The fuzzer's entry to `tests/fuzz/targets/dns.rs`.
+#![no_main]
+
+#[path = "../../tests/fuzz/targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::dns::run(data));
