@@ -1,14 +1,16 @@
 //! The entry: resolves URIs and keeps the last known good answer of each.
 
 use crate::hickory::Hickory;
+use crate::negative::Patient;
 use crate::order::Dice;
-use crate::walk::{Unanswered, Walked, sooner, walk};
-use crate::{Resolution, Resolve, ResolverOptions};
+use crate::walk::{Unanswered, Walked, walk};
+use crate::{Resolution, Resolve, ResolverOptions, Step};
 use longshore_wire::ClusterUri;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// A node knows the URIs of its configuration and of its peers; a caller that makes up URIs must not fill the memory.
 const MAX_KNOWN: usize = 1024;
@@ -24,8 +26,10 @@ pub enum DiscoveryError {
     NotFound {
         /// The URI.
         uri: ClusterUri,
-        /// What was asked.
+        /// What was asked, and what the answers were, in one line.
         tried: String,
+        /// The same, step by step.
+        steps: Vec<Step>,
     },
     /// DNS does not answer, and there is no earlier answer to fall back on.
     #[error("{uri}: DNS does not answer ({reason}) and nothing is known from before; check the name servers")]
@@ -34,6 +38,8 @@ pub enum DiscoveryError {
         uri: ClusterUri,
         /// What went wrong.
         reason: String,
+        /// What was asked, step by step.
+        steps: Vec<Step>,
     },
     /// No URI at all.
     #[error("there is no URI to resolve; set cluster.discovery")]
@@ -47,7 +53,15 @@ pub enum DiscoveryError {
 #[derive(Clone)]
 pub struct Discovery {
     resolver: Arc<dyn Resolve>,
-    known: Arc<Mutex<HashMap<ClusterUri, Resolution>>>,
+    known: Arc<Mutex<HashMap<ClusterUri, Known>>>,
+}
+
+/// What a URI led to when DNS last answered.
+struct Known {
+    found: Resolution,
+    at: Instant,
+    /// Whether it was already said that this is fallen back on.
+    told: bool,
 }
 
 impl Discovery {
@@ -56,16 +70,16 @@ impl Discovery {
     /// # Errors
     /// [`DiscoveryError::Setup`].
     pub fn new(options: ResolverOptions) -> Result<Self, DiscoveryError> {
-        let resolver = Hickory::new(&options).map_err(|error| DiscoveryError::Setup(error.to_string()))?;
+        let resolver = Hickory::new(&options).map_err(DiscoveryError::Setup)?;
         Ok(Self::with_resolver(Arc::new(resolver)))
     }
 
     /// Asks `resolver`.
     pub fn with_resolver(resolver: Arc<dyn Resolve>) -> Self {
-        Self { resolver, known: Arc::default() }
+        Self { resolver: Arc::new(Patient::new(resolver)), known: Arc::default() }
     }
 
-    /// Resolves anew, whatever the TTL of an earlier answer. While DNS fails, the last known good answer is given and
+    /// Resolves anew, whatever the TTL of an earlier answer; only that a record is absent is remembered for a moment. While DNS fails, the last known good answer is given and
     /// marked stale.
     ///
     /// An endpoint's host is the name whose address it is: the SRV target, where an SRV record led to it. TLS checks
@@ -75,17 +89,17 @@ impl Discovery {
     /// [`DiscoveryError::NotFound`] when DNS answers and there is no address; [`DiscoveryError::Unreachable`] when it
     /// does not answer and nothing is known from before.
     pub async fn resolve(&self, uri: &ClusterUri) -> Result<Resolution, DiscoveryError> {
-        let unanswered = if self.known(uri).is_some() { Unanswered::Stop } else { Unanswered::Guess };
+        let unanswered = if self.lock().contains_key(uri) { Unanswered::Stop } else { Unanswered::Guess };
         match walk(&self.resolver, uri, unanswered).await {
             Walked::Found(found) => {
                 self.remember(uri, &found);
                 Ok(found)
             }
             Walked::Nothing(steps) => {
-                let tried = steps.iter().map(|step| step.question.as_str()).collect::<Vec<_>>().join(", ");
-                Err(DiscoveryError::NotFound { uri: uri.clone(), tried })
+                let tried = steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                Err(DiscoveryError::NotFound { uri: uri.clone(), tried, steps })
             }
-            Walked::Failed { reason, rest } => self.fall_back(uri, reason, rest),
+            Walked::Failed { reason, rest } => self.fall_back(uri, &reason, rest),
         }
     }
 
@@ -108,35 +122,45 @@ impl Discovery {
     }
 
     fn remember(&self, uri: &ClusterUri, found: &Resolution) {
-        // A poisoned lock still holds whole answers: nothing panics between two of its writes.
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.lock();
         if known.len() >= MAX_KNOWN && !known.contains_key(uri) {
-            known.clear();
+            let oldest = known.iter().min_by_key(|(_, known)| known.at).map(|(uri, _)| uri.clone());
+            oldest.map(|oldest| known.remove(&oldest));
         }
-        let before = known.insert(uri.clone(), found.clone());
+        let before = known.insert(uri.clone(), Known { found: found.clone(), at: Instant::now(), told: false });
         drop(known);
         let plain = |found: &Resolution| found.endpoints.iter().any(|endpoint| !endpoint.transport.is_encrypted());
-        if uri.transport.is_none() && plain(found) && !before.as_ref().is_some_and(plain) {
+        if uri.transport.is_none() && plain(found) && !before.as_ref().is_some_and(|before| plain(&before.found)) {
             warn!(%uri, "the DNS zone offers plaintext transports (LS+D2T or LS+D2W); remove its records to forbid them");
+        }
+        if before.is_some_and(|before| before.told) {
+            info!(%uri, "DNS answers again");
         }
     }
 
-    fn fall_back(&self, uri: &ClusterUri, reason: String, rest: Resolution) -> Result<Resolution, DiscoveryError> {
+    fn fall_back(&self, uri: &ClusterUri, reason: &str, rest: Resolution) -> Result<Resolution, DiscoveryError> {
         // What got an answer just now comes first.
         let mut whole = rest;
-        if let Some(known) = self.known(uri) {
-            warn!(%uri, %reason, "DNS does not answer; going on with the last known addresses");
-            append(&mut whole, Resolution { steps: Vec::new(), ..known });
+        if let Some(known) = self.lock().get_mut(uri) {
+            let age = known.at.elapsed();
+            // Once an outage: a worker without its cluster comes here every few seconds.
+            match std::mem::replace(&mut known.told, true) {
+                false => warn!(%uri, reason, ?age, "DNS does not answer; going on with the last known addresses"),
+                true => debug!(%uri, reason, ?age, "DNS still does not answer"),
+            }
+            append(&mut whole, Resolution { steps: Vec::new(), age: Some(age), ..known.found.clone() });
         }
         if whole.endpoints.is_empty() {
-            return Err(DiscoveryError::Unreachable { uri: uri.clone(), reason });
+            let (uri, reason) = (uri.clone(), reason.to_owned());
+            return Err(DiscoveryError::Unreachable { uri, reason, steps: whole.steps });
         }
         whole.stale = true;
         Ok(whole)
     }
 
-    fn known(&self, uri: &ClusterUri) -> Option<Resolution> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(uri).cloned()
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClusterUri, Known>> {
+        // A poisoned lock still holds whole answers: nothing panics between two of its writes.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,7 +173,8 @@ fn append(all: &mut Resolution, more: Resolution) {
     }
     all.steps.extend(more.steps);
     all.stale |= more.stale;
-    all.valid_until = sooner(all.valid_until, more.valid_until);
+    all.age = all.age.max(more.age);
+    all.ttl = all.ttl.into_iter().chain(more.ttl).min();
 }
 
 fn merge(answers: impl Iterator<Item = Result<Resolution, DiscoveryError>>) -> Result<Resolution, DiscoveryError> {
@@ -176,4 +201,4 @@ fn merge(answers: impl Iterator<Item = Result<Resolution, DiscoveryError>>) -> R
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

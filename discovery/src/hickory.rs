@@ -1,16 +1,19 @@
-//! The resolver of every day: hickory, with its cache switched off.
+//! The resolver of every day: asks name servers, follows aliases, and turns DNS records into ours. It caches nothing.
 //!
-//! With the system's name servers a resolver is made anew for each question, so that a changed `/etc/resolv.conf` or
-//! `/etc/hosts` counts at once: an edge machine moves between networks without a restart.
+//! With the system's name servers they are read anew for each question, so that a changed `/etc/resolv.conf` or
+//! `/etc/hosts` counts at once: an edge machine moves between networks without a restart. Aliases (CNAME) are followed
+//! here and not by hickory, which loses those that stand before SRV records.
 
-use crate::{Answer, Lookup, LookupError, Naptr, Resolve, Srv};
-use hickory_proto::rr::{Name, RData, RecordType};
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
-use hickory_resolver::lookup;
-use hickory_resolver::net::{DnsError, NetError, runtime::TokioRuntimeProvider};
-use std::net::{IpAddr, SocketAddr};
+use crate::nameservers::{NameServers, Reply};
+use crate::{Absent, Answer, Family, Lookup, LookupError, Naptr, Resolve, Srv};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
+
+/// Aliases in a row that are followed: more are a loop, or a zone that nobody looks after.
+const MAX_ALIASES: usize = 8;
+/// Records of one answer that are looked at. A cluster has a handful.
+const MAX_RECORDS: usize = 512;
 
 /// Whom to ask, and how long to wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,91 +33,128 @@ impl Default for ResolverOptions {
 /// Asks real name servers.
 pub(crate) struct Hickory {
     /// `None`: the system's, read anew each time.
-    fixed: Option<TokioResolver>,
-    timeout: Duration,
+    fixed: Option<NameServers>,
+    options: ResolverOptions,
 }
 
 impl Hickory {
-    pub(crate) fn new(options: &ResolverOptions) -> Result<Self, NetError> {
-        let fixed = match options.nameservers.as_slice() {
-            [] => None,
-            servers => Some(fixed(servers, options.timeout)?),
-        };
-        Ok(Self { fixed, timeout: options.timeout })
+    pub(crate) fn new(options: &ResolverOptions) -> Result<Self, String> {
+        let fixed = (!options.nameservers.is_empty()).then(|| NameServers::new(options)).transpose()?;
+        Ok(Self { fixed, options: options.clone() })
     }
 
-    fn resolver(&self) -> Result<TokioResolver, NetError> {
-        match &self.fixed {
-            Some(resolver) => Ok(resolver.clone()),
-            None => {
-                let mut builder = TokioResolver::builder_tokio()?;
-                adjust(builder.options_mut(), self.timeout);
-                builder.build()
-            }
-        }
+    fn servers(&self) -> Result<NameServers, String> {
+        self.fixed.clone().map_or_else(|| NameServers::new(&self.options), Ok)
     }
 
-    /// Runs one question against the clock and tells "there is none" from "nobody answered".
-    async fn ask<T, A>(
+    /// One question against the clock.
+    async fn ask<T>(
         &self,
-        kind: &'static str,
+        (kind, label): (RecordType, &'static str),
         name: &str,
-        question: impl AsyncFnOnce(TokioResolver, Name) -> Result<A, NetError>,
-        records: impl FnOnce(A) -> Answer<T>,
+        pick: impl Fn(&RData) -> Option<T>,
     ) -> Result<Answer<T>, LookupError> {
-        let fail = |reason: String| LookupError { kind, name: name.to_owned(), reason };
-        let mut full = Name::from_utf8(name).map_err(|error| fail(error.to_string()))?;
+        let fail = |reason: String| LookupError { kind: label, name: name.to_owned(), reason };
+        let Ok(mut full) = Name::from_ascii(name) else { return Ok(Answer::none(Absent::TooLong, None)) };
         // Never completed with the system's search domains: a cluster's name is not to depend on who asks.
         full.set_fqdn(true);
-        let resolver = self.resolver().map_err(|error| fail(error.to_string()))?;
-        match tokio::time::timeout(self.timeout, question(resolver, full)).await {
-            Ok(Ok(found)) => Ok(records(found)),
-            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(_)))) => {
-                Ok(Answer { records: Vec::new(), valid_until: None })
-            }
-            Ok(Err(error)) => Err(fail(error.to_string())),
-            Err(_) => Err(fail(format!("no answer within {:?}", self.timeout))),
+        let servers = self.servers().map_err(fail)?;
+        let chase = chase(&servers, full, kind, pick);
+        match tokio::time::timeout(self.options.timeout, chase).await {
+            Ok(answer) => answer.map_err(fail),
+            Err(_) => Err(fail(format!("no answer within {:?}", self.options.timeout))),
         }
     }
 }
 
-fn fixed(servers: &[SocketAddr], timeout: Duration) -> Result<TokioResolver, NetError> {
-    let name_servers = servers.iter().map(|server| name_server(*server)).collect();
-    let config = ResolverConfig::from_parts(None, Vec::new(), name_servers);
-    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    adjust(builder.options_mut(), timeout);
-    builder.build()
-}
-
-fn name_server(server: SocketAddr) -> NameServerConfig {
-    let mut config = NameServerConfig::udp_and_tcp(server.ip());
-    for connection in &mut config.connections {
-        connection.port = server.port();
+/// Asks for a name, and for what it is an alias of, until there are records or none.
+async fn chase<T>(
+    servers: &NameServers,
+    mut name: Name,
+    kind: RecordType,
+    pick: impl Fn(&RData) -> Option<T>,
+) -> Result<Answer<T>, String> {
+    let mut answer = Answer { records: Vec::new(), absent: None, ttl: None, aliases: Vec::new() };
+    loop {
+        let known = servers.hosts(&name, kind);
+        let from_hosts = known.is_some();
+        let reply = match known {
+            Some(message) => Reply::Records(message),
+            None => servers.ask(&name, kind).await?,
+        };
+        let message = match reply {
+            Reply::Records(message) => message,
+            Reply::None { no_name, ttl } => {
+                answer.absent = Some(if no_name { Absent::Name } else { Absent::Record });
+                limit(&mut answer.ttl, ttl);
+                return Ok(answer);
+            }
+        };
+        let asked = name.clone();
+        while let Some(target) = alias(&message.answers, &name, kind, &mut answer.ttl) {
+            answer.aliases.push(host(&target));
+            if answer.aliases.len() > MAX_ALIASES || target == asked {
+                let names = answer.aliases.join(" -> ");
+                return Err(format!("the aliases (CNAME) lead on and on: {} -> {names}", host(&asked)));
+            }
+            name = target;
+        }
+        for record in records(&message.answers, &name, kind).take(MAX_RECORDS) {
+            answer.records.extend(pick(&record.data));
+            limit(&mut answer.ttl, (!from_hosts).then_some(record.ttl));
+        }
+        if !answer.records.is_empty() {
+            return Ok(answer);
+        }
+        if name == asked {
+            answer.absent = Some(Absent::Record);
+            // Nothing that says how long this holds: not to be kept.
+            answer.ttl = None;
+            return Ok(answer);
+        }
     }
-    config
 }
 
-fn adjust(options: &mut ResolverOpts, timeout: Duration) {
-    options.cache_size = 0;
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    // Two tries have room within the deadline of the whole question.
-    options.timeout = timeout / 2;
-    options.attempts = 1;
-    options.try_tcp_on_error = true;
+fn records<'a>(answers: &'a [Record], name: &'a Name, kind: RecordType) -> impl Iterator<Item = &'a Record> {
+    answers.iter().filter(move |record| record.record_type() == kind && record.name == *name)
+}
+
+/// What the name is an alias of, as far as this message says, unless it has the records itself.
+fn alias(answers: &[Record], name: &Name, kind: RecordType, ttl: &mut Option<Duration>) -> Option<Name> {
+    if records(answers, name, kind).next().is_some() {
+        return None;
+    }
+    let record = records(answers, name, RecordType::CNAME).next()?;
+    let RData::CNAME(target) = &record.data else { return None };
+    limit(ttl, Some(record.ttl));
+    Some(target.0.clone())
+}
+
+fn limit(ttl: &mut Option<Duration>, seconds: Option<u32>) {
+    let new = seconds.map(|seconds| Duration::from_secs(seconds.into()));
+    *ttl = ttl.iter().copied().chain(new).min();
 }
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// A name without its last dot; the root is a dot.
 fn host(name: &Name) -> String {
-    let text = name.to_ascii();
-    text.strip_suffix('.').unwrap_or(&text).to_ascii_lowercase()
+    let text = name.to_ascii().to_ascii_lowercase();
+    match text.strip_suffix('.') {
+        Some("") | None => text,
+        Some(short) => short.to_owned(),
+    }
 }
 
-fn answer<T>(found: &lookup::Lookup, pick: impl Fn(&RData) -> Option<T>) -> Answer<T> {
-    let records = found.answers().iter().filter_map(|record| pick(&record.data)).collect();
-    Answer { records, valid_until: Some(found.valid_until()) }
+/// `localhost` is this machine, without asking anybody (RFC 6761).
+fn local(name: &str, family: Family) -> Option<IpAddr> {
+    let name = name.to_ascii_lowercase();
+    (name == "localhost" || name.ends_with(".localhost")).then_some(match family {
+        Family::A => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Family::Aaaa => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    })
 }
 
 impl Resolve for Hickory {
@@ -125,12 +165,12 @@ impl Resolve for Hickory {
                 preference: record.preference,
                 flags: text(&record.flags),
                 services: text(&record.services),
+                regexp: text(&record.regexp),
                 replacement: host(&record.replacement),
             }),
             _ => None,
         };
-        let question = async |resolver: TokioResolver, name| resolver.lookup(name, RecordType::NAPTR).await;
-        Box::pin(self.ask("NAPTR", name, question, move |found| answer(&found, pick)))
+        Box::pin(self.ask((RecordType::NAPTR, "NAPTR"), name, pick))
     }
 
     fn srv<'a>(&'a self, name: &'a str) -> Lookup<'a, Srv> {
@@ -143,15 +183,22 @@ impl Resolve for Hickory {
             }),
             _ => None,
         };
-        let question = async |resolver: TokioResolver, name| resolver.lookup(name, RecordType::SRV).await;
-        Box::pin(self.ask("SRV", name, question, move |found| answer(&found, pick)))
+        Box::pin(self.ask((RecordType::SRV, "SRV"), name, pick))
     }
 
-    fn addresses<'a>(&'a self, name: &'a str) -> Lookup<'a, IpAddr> {
-        let question = async |resolver: TokioResolver, name| resolver.lookup_ip(name).await;
-        Box::pin(self.ask("A/AAAA", name, question, |found| Answer {
-            records: found.iter().collect(),
-            valid_until: Some(found.valid_until()),
-        }))
+    fn addresses<'a>(&'a self, name: &'a str, family: Family) -> Lookup<'a, IpAddr> {
+        if let Some(here) = local(name, family) {
+            return Box::pin(async move { Ok(Answer::new(vec![here])) });
+        }
+        let pick = |data: &RData| match data {
+            RData::A(record) => Some(IpAddr::V4(record.0)),
+            RData::AAAA(record) => Some(IpAddr::V6(record.0)),
+            _ => None,
+        };
+        let kind = match family {
+            Family::A => RecordType::A,
+            Family::Aaaa => RecordType::AAAA,
+        };
+        Box::pin(self.ask((kind, family.name()), name, pick))
     }
 }

@@ -2,7 +2,7 @@
 
 use longshore_wire::Endpoint;
 use std::fmt;
-use std::time::Instant;
+use std::time::Duration;
 
 /// Endpoints in the order in which they are to be tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +16,10 @@ pub struct Resolution {
     pub steps: Vec<Step>,
     /// Whether DNS failed, so that (some of) this is the last known good answer.
     pub stale: bool,
-    /// Until when the shortest-lived record behind this holds; `None` when no record limits it.
-    pub valid_until: Option<Instant>,
+    /// How old the last known good answer is, where one was fallen back on.
+    pub age: Option<Duration>,
+    /// How long the shortest-lived record behind this holds; `None` when no record limits it.
+    pub ttl: Option<Duration>,
 }
 
 /// One question and what came back.
@@ -25,16 +27,51 @@ pub struct Resolution {
 pub struct Step {
     /// What was asked, for example `SRV _longshore._tls.cluster.test`.
     pub question: String,
-    /// The records, none when there is no such name or type; or why there was no answer.
-    pub answer: Result<Vec<String>, String>,
+    /// The records in the order in which they are used; why there are none; or why there was no answer.
+    pub answer: Said,
+    /// The names that the name stands for (CNAME), one after the other.
+    pub aliases: Vec<String>,
+    /// How long the answer may be believed.
+    pub ttl: Option<Duration>,
+    /// The rule that the order follows, or what the answer leads to.
+    pub note: Option<&'static str>,
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// These records, each with what became of it.
+    Records(Vec<Line>),
+    /// There are none, and why.
+    Nothing(String),
+    /// Nobody answered, and why.
+    Failed(String),
+}
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Its content.
+    pub record: String,
+    /// What it is used for, or why it is skipped.
+    pub remark: String,
+    /// Whether it is left out.
+    pub skipped: bool,
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.question)?;
         match &self.answer {
-            Ok(records) if records.is_empty() => write!(f, "{}: no such record", self.question),
-            Ok(records) => write!(f, "{}: {}", self.question, records.join(", ")),
-            Err(reason) => write!(f, "{}: failed: {reason}", self.question),
+            Said::Records(lines) => {
+                let shown = lines.iter().map(|line| match line.skipped {
+                    true => format!("{} ({})", line.record, line.remark),
+                    false => line.record.clone(),
+                });
+                f.write_str(&shown.collect::<Vec<_>>().join(", "))
+            }
+            Said::Nothing(why) => f.write_str(why),
+            Said::Failed(reason) => write!(f, "failed: {reason}"),
         }
     }
 }

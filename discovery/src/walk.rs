@@ -1,19 +1,24 @@
 //! One walk from a URI over NAPTR, SRV and addresses to endpoints. Remembers nothing.
 
-use crate::order::{self, Dice};
-use crate::{Answer, Lookup, LookupError, Resolution, Resolve, Step};
+use crate::addresses::{self, Found};
+use crate::order::{self, Dice, Next};
+use crate::resolution::{Line, Said};
+use crate::{Answer, LookupError, Naptr, Resolution, Resolve, Srv, Step};
 use longshore_wire::uri::DEFAULT_WS_PATH;
 use longshore_wire::{ClusterUri, Endpoint, Transport};
-use std::fmt;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::task::JoinSet;
+use std::time::Duration;
 
 /// A cluster has a handful of control nodes; a zone that names more is broken or hostile, and each name costs a question.
 const MAX_NAMES: usize = 32;
 /// Bounds the whole list for the same reason.
 const MAX_ENDPOINTS: usize = 256;
+/// NAPTR and SRV questions of one walk.
+const MAX_QUESTIONS: usize = 64;
+/// Records of one answer that are told.
+const MAX_SHOWN: usize = 40;
 
 /// Many questions with a deadline each still end together.
 const WALK_DEADLINE: Duration = Duration::from_secs(20);
@@ -50,7 +55,8 @@ pub(crate) async fn walk(resolver: &Arc<dyn Resolve>, uri: &ClusterUri, unanswer
             trails: Vec::new(),
             steps: Vec::new(),
             stale: false,
-            valid_until: None,
+            age: None,
+            ttl: None,
         },
     };
     if tokio::time::timeout(WALK_DEADLINE, walk.run()).await.is_err() {
@@ -65,11 +71,27 @@ pub(crate) async fn walk(resolver: &Arc<dyn Resolve>, uri: &ClusterUri, unanswer
 }
 
 /// A host and port on the way to its addresses.
-struct Target {
+#[derive(Clone)]
+pub(crate) struct Target {
     transport: Transport,
-    host: String,
+    pub(crate) host: String,
     port: u16,
     trail: Vec<String>,
+}
+
+/// Something still to be asked.
+enum Work {
+    Naptr { name: String, trail: Vec<String> },
+    Srv { transport: Transport, name: String, trail: Vec<String> },
+    Hosts(Vec<Target>),
+}
+
+/// What SRV records say of a service.
+enum Service {
+    At(Vec<Target>),
+    /// There are records, and they say that it is not there: nothing may be guessed.
+    Denied,
+    Unsaid,
 }
 
 struct Walk<'a> {
@@ -88,10 +110,9 @@ impl Walk<'_> {
         let host = self.uri.host.trim_end_matches('.').to_owned();
         if let Some(ip) = self.uri.ip() {
             let port = self.uri.port.unwrap_or_else(|| transport.default_port());
-            let target = Target { transport, host, port, trail: Vec::new() };
-            self.add(&target, ip, Vec::new());
+            self.add(&Target { transport, host, port, trail: Vec::new() }, ip, Vec::new());
         } else if let Some(port) = self.uri.port {
-            self.addresses(vec![Target { transport, host, port, trail: Vec::new() }]).await;
+            self.hosts(vec![Target { transport, host, port, trail: Vec::new() }]).await;
         } else if self.uri.transport.is_some() {
             self.by_transport(transport, host).await;
         } else {
@@ -101,67 +122,130 @@ impl Walk<'_> {
 
     /// NAPTR decides; where the zone has none that concerns us, TLS, never plaintext.
     async fn by_naptr(&mut self, host: String) {
-        let answer = self.resolver.naptr(&host).await;
-        let services = order::naptr(self.note("NAPTR", &host, answer));
+        let first = self.naptr(&host, &[]).await;
         if self.must_stop() {
             return;
         }
-        if services.is_empty() {
+        if first.is_empty() {
             return self.by_transport(Transport::Tls, host).await;
         }
-        for (transport, record) in services.into_iter().take(MAX_NAMES) {
-            let trail = vec![record.to_string()];
-            let targets = self.srv(transport, &record.replacement, trail).await;
-            self.addresses(targets).await;
+        let mut asked = BTreeSet::from([host]);
+        let mut queue = VecDeque::from(first);
+        let mut questions = 1;
+        while let Some(work) = queue.pop_front() {
+            questions += 1;
+            if questions > MAX_QUESTIONS || self.found.endpoints.len() >= MAX_ENDPOINTS {
+                self.remark("the rest of the NAPTR records", "not followed: the zone asks for too many questions");
+                return;
+            }
+            match work {
+                Work::Naptr { name, .. } if !asked.insert(name.clone()) => {
+                    self.remark(&format!("NAPTR {name}"), "not asked again: the NAPTR records lead in a circle");
+                }
+                Work::Naptr { name, trail } => {
+                    let more = self.naptr(&name, &trail).await;
+                    more.into_iter().rev().for_each(|work| queue.push_front(work));
+                }
+                Work::Srv { transport, name, trail } => {
+                    if let Service::At(targets) = self.srv(transport, &name, trail).await {
+                        self.hosts(targets).await;
+                    }
+                }
+                Work::Hosts(targets) => self.hosts(targets).await,
+            }
         }
     }
 
     async fn by_transport(&mut self, transport: Transport, host: String) {
         let name = format!("_longshore._{transport}.{host}");
-        let targets = self.srv(transport, &name, Vec::new()).await;
+        let service = self.srv(transport, &name, Vec::new()).await;
         if self.must_stop() {
             return;
         }
-        if targets.is_empty() {
-            let port = transport.default_port();
-            return self.addresses(vec![Target { transport, host, port, trail: Vec::new() }]).await;
+        match service {
+            Service::At(targets) => self.hosts(targets).await,
+            Service::Denied => (),
+            Service::Unsaid => {
+                let port = transport.default_port();
+                self.hosts(vec![Target { transport, host, port, trail: Vec::new() }]).await;
+            }
         }
-        self.addresses(targets).await;
     }
 
     fn must_stop(&self) -> bool {
         self.failed.is_some() && self.unanswered == Unanswered::Stop
     }
 
-    async fn srv(&mut self, transport: Transport, name: &str, trail: Vec<String>) -> Vec<Target> {
+    async fn naptr(&mut self, name: &str, trail: &[String]) -> Vec<Work> {
+        let answer = self.resolver.naptr(name).await;
+        let records = self.take("NAPTR", name, answer);
+        let mut lines = Vec::new();
+        let mut work = Vec::new();
+        for (record, next) in order::naptr(records, &mut self.dice) {
+            let said = match next {
+                Ok(_) if work.len() >= MAX_NAMES => Err("skipped: too many records"),
+                Ok(next) => {
+                    work.push(to_do(&record, next, trail));
+                    Ok(leads_to(next))
+                }
+                Err(why) => Err(why),
+            };
+            lines.push(line(&record, said));
+        }
+        self.explain(lines, "lowest order first, then lowest preference, equals by lot");
+        work
+    }
+
+    async fn srv(&mut self, transport: Transport, name: &str, trail: Vec<String>) -> Service {
         let answer = self.resolver.srv(name).await;
-        let records = self.note("SRV", name, answer);
-        let ordered = order::srv(records, &mut self.dice).into_iter().take(MAX_NAMES);
-        ordered
-            .map(|record| {
-                let trail = trail.iter().cloned().chain([record.to_string()]).collect();
-                Target { transport, host: record.target, port: record.port, trail }
-            })
-            .collect()
+        let records = self.take("SRV", name, answer);
+        if records.is_empty() {
+            return Service::Unsaid;
+        }
+        let (mut used, mut left_out) = order::srv(records, &mut self.dice);
+        left_out
+            .splice(0..0, used.drain(used.len().min(MAX_NAMES)..).map(|record| (record, "skipped: too many records")));
+        let lines = used.iter().map(|record| line(record, Ok(String::new())));
+        let lines = lines.chain(left_out.iter().map(|(record, why)| line(record, Err(why)))).collect();
+        self.explain(lines, "lowest priority first, within one by lot in proportion to weight");
+        let target = |record: Srv| {
+            let trail = trail.iter().cloned().chain([record.to_string()]).collect();
+            Target { transport, host: record.target, port: record.port, trail }
+        };
+        if used.is_empty() { Service::Denied } else { Service::At(used.into_iter().map(target).collect()) }
     }
 
     /// Asks for all targets at once, so that one dead name server behind one of them delays nobody, and keeps their order.
-    async fn addresses(&mut self, targets: Vec<Target>) {
-        let mut asked = JoinSet::new();
-        for (number, target) in targets.iter().enumerate() {
-            let (resolver, host) = (self.resolver.clone(), target.host.clone());
-            asked.spawn(async move { (number, addresses(&resolver, &host).await) });
-        }
-        let mut answers = asked.join_all().await;
-        answers.sort_by_key(|(number, _)| *number);
-        for (target, (_, answer)) in targets.iter().zip(answers) {
-            let mut ips = self.note("A/AAAA", &target.host, answer);
-            self.dice.shuffle(&mut ips);
-            for ip in ips {
+    async fn hosts(&mut self, targets: Vec<Target>) {
+        let answers = addresses::ask(self.resolver, &targets).await;
+        let mut told = BTreeSet::new();
+        for target in targets {
+            let Some(found) = answers.get(&target.host) else { continue };
+            if told.insert(target.host.clone()) {
+                self.tell(&target.host, found);
+            }
+            for ip in order::families(found.usable(), &mut self.dice) {
                 let kind = if ip.is_ipv4() { "A" } else { "AAAA" };
                 let trail = target.trail.iter().cloned().chain([format!("{kind} {ip}")]).collect();
-                self.add(target, ip, trail);
+                self.add(&target, ip, trail);
             }
+        }
+    }
+
+    /// Writes down what came of a host's addresses. One family without an answer is no failure while the other has some.
+    fn tell(&mut self, host: &str, found: &Found) {
+        for (family, answer) in found.families() {
+            let failed = self.failed.clone();
+            let records = self.take(family.name(), host, answer.clone());
+            if found.usable().next().is_some() {
+                self.failed = failed;
+            }
+            let lines = records.into_iter().map(|ip| Line {
+                record: ip.to_string(),
+                remark: addresses::unusable(ip).unwrap_or_default().to_owned(),
+                skipped: addresses::unusable(ip).is_some(),
+            });
+            self.explain(lines.collect(), "IPv6 and IPv4 take turns, by lot within each");
         }
     }
 
@@ -179,37 +263,78 @@ impl Walk<'_> {
         }
     }
 
-    /// Writes a question and its answer down, and hands out the records.
-    fn note<T: fmt::Display>(&mut self, kind: &str, name: &str, answer: Result<Answer<T>, LookupError>) -> Vec<T> {
+    /// Writes a question and its answer down, and hands out the records; what becomes of them, [`Walk::explain`] adds.
+    fn take<T>(&mut self, kind: &str, name: &str, answer: Result<Answer<T>, LookupError>) -> Vec<T> {
         let question = format!("{kind} {name}");
         match answer {
             Ok(answer) => {
-                let shown = answer.records.iter().map(ToString::to_string).collect();
-                self.found.steps.push(Step { question, answer: Ok(shown) });
-                self.found.valid_until = sooner(self.found.valid_until, answer.valid_until);
+                let said = match answer.absent {
+                    Some(absent) => Said::Nothing(absent.to_string()),
+                    None => Said::Records(Vec::new()),
+                };
+                self.found.steps.push(Step {
+                    question,
+                    answer: said,
+                    aliases: answer.aliases,
+                    ttl: answer.ttl,
+                    note: None,
+                });
+                self.found.ttl = self.found.ttl.into_iter().chain(answer.ttl).min();
                 answer.records
             }
             Err(error) => {
-                self.found.steps.push(Step { question, answer: Err(error.reason.clone()) });
+                let answer = Said::Failed(error.reason.clone());
+                self.found.steps.push(Step { question, answer, aliases: Vec::new(), ttl: None, note: None });
                 self.failed.get_or_insert_with(|| error.to_string());
                 Vec::new()
             }
         }
     }
-}
 
-async fn addresses(resolver: &Arc<dyn Resolve>, host: &str) -> Result<Answer<IpAddr>, LookupError> {
-    match host.parse() {
-        // Not allowed in SRV, yet common, and clear.
-        Ok(ip) => Ok(Answer { records: vec![ip], valid_until: None }),
-        Err(_) => {
-            let question: Lookup<'_, IpAddr> = resolver.addresses(host);
-            question.await
+    /// Says what became of the records of the last question.
+    fn explain(&mut self, mut lines: Vec<Line>, rule: &'static str) {
+        let Some(Step { answer: Said::Records(told), note, .. }) = self.found.steps.last_mut() else { return };
+        *note = (lines.iter().filter(|line| !line.skipped).count() > 1).then_some(rule);
+        if lines.len() > MAX_SHOWN {
+            let record = format!("and {} more", lines.len() - MAX_SHOWN);
+            lines.truncate(MAX_SHOWN);
+            lines.push(Line { record, remark: String::new(), skipped: false });
         }
+        *told = lines;
+    }
+
+    /// Writes down what is not asked.
+    fn remark(&mut self, what: &str, why: &str) {
+        let answer = Said::Nothing(why.to_owned());
+        self.found.steps.push(Step { question: what.to_owned(), answer, aliases: Vec::new(), ttl: None, note: None });
     }
 }
 
-/// The earlier of two ends, where `None` is never.
-pub(crate) fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    one.into_iter().chain(other).min()
+fn to_do(record: &Naptr, next: Next, trail: &[String]) -> Work {
+    let trail: Vec<String> = trail.iter().cloned().chain([record.to_string()]).collect();
+    let name = record.replacement.clone();
+    match next {
+        Next::Srv(transport) => Work::Srv { transport, name, trail },
+        Next::Hosts(transport) => {
+            let port = transport.default_port();
+            Work::Hosts(vec![Target { transport, host: name, port, trail }])
+        }
+        Next::Naptr => Work::Naptr { name, trail },
+    }
+}
+
+fn leads_to(next: Next) -> String {
+    match next {
+        Next::Srv(transport) => format!("{transport}, by SRV"),
+        Next::Hosts(transport) => format!("{transport} on port {}, by address", transport.default_port()),
+        Next::Naptr => "further NAPTR records".to_owned(),
+    }
+}
+
+/// A record without its type, which the question names.
+fn line(record: &impl std::fmt::Display, said: Result<String, &'static str>) -> Line {
+    let text = record.to_string();
+    let record = text.split_once(' ').map_or(text.clone(), |(_, rest)| rest.to_owned());
+    let skipped = said.is_err();
+    Line { record, remark: said.unwrap_or_else(str::to_owned), skipped }
 }
