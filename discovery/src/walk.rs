@@ -3,7 +3,7 @@
 use crate::addresses::{self, Found};
 use crate::order::{self, Dice, Next};
 use crate::resolution::{Line, Said};
-use crate::{Answer, LookupError, Naptr, Resolution, Resolve, Srv, Step};
+use crate::{Absent, Answer, LookupError, Naptr, Resolution, Resolve, Srv, Step};
 use longshore_wire::uri::DEFAULT_WS_PATH;
 use longshore_wire::{ClusterUri, Endpoint, Transport};
 use std::collections::{BTreeSet, VecDeque};
@@ -269,8 +269,8 @@ impl Walk<'_> {
         match answer {
             Ok(answer) => {
                 let said = match answer.absent {
-                    Some(absent) => Said::Nothing(absent.to_string()),
-                    None => Said::Records(Vec::new()),
+                    _ if !answer.records.is_empty() => Said::Records(Vec::new()),
+                    absent => Said::Nothing(absent.unwrap_or(Absent::Record).to_string()),
                 };
                 self.found.steps.push(Step {
                     question,

@@ -1,7 +1,7 @@
 //! DNS answers to endpoints: whatever a zone says, the list is bounded and nobody is led to plaintext unasked.
 
 use super::common::with_town;
-use longshore_discovery::{Answer, Discovery, Lookup, LookupError, Naptr, Resolve, Srv};
+use longshore_discovery::{Answer, Discovery, Family, Lookup, LookupError, Naptr, Resolve, Srv};
 use longshore_wire::ClusterUri;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -32,7 +32,7 @@ impl Zone {
     fn answer<T>(&self, kind: &'static str, name: &str, one: impl Fn() -> T) -> Result<Answer<T>, LookupError> {
         match self.byte() {
             255 => Err(LookupError { kind, name: name.to_owned(), reason: "nobody answered".to_owned() }),
-            count => Ok(Answer { records: (0..count % 48).map(|_| one()).collect(), valid_until: None }),
+            count => Ok(Answer::new((0..count % 48).map(|_| one()).collect())),
         }
     }
 }
@@ -48,6 +48,7 @@ impl Resolve for Zone {
                 preference: self.short(),
                 flags: self.text(&["s", "S", "a", "u", ""]),
                 services: self.text(services),
+                regexp: String::new(),
                 replacement: self.text(HOSTS),
             };
             let named = record.services.to_ascii_uppercase();
@@ -65,10 +66,10 @@ impl Resolve for Zone {
         })))
     }
 
-    fn addresses<'a>(&'a self, name: &'a str) -> Lookup<'a, IpAddr> {
-        Box::pin(std::future::ready(self.answer("A/AAAA", name, || match self.byte() % 2 {
-            0 => IpAddr::from([10, 0, self.byte(), self.byte()]),
-            _ => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, self.short(), self.short()]),
+    fn addresses<'a>(&'a self, name: &'a str, family: Family) -> Lookup<'a, IpAddr> {
+        Box::pin(std::future::ready(self.answer(family.name(), name, || match family {
+            Family::A => IpAddr::from([10, 0, self.byte(), self.byte()]),
+            Family::Aaaa => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, self.short(), self.short()]),
         })))
     }
 }

@@ -272,7 +272,7 @@ async fn a_server_that_refuses_or_is_silent_does_not_hide_one_that_answers() {
         let client = client(&[bad.address, good.address]);
         assert_eq!(shown(&client, "longshore://c.test:1").await, ["tls://127.0.0.7:1 (c.test)"]);
     }
-    bad.zone.lock().unwrap().refuses = Some(ResponseCode::ServFail);
+    *bad.zone.lock().unwrap() = Zone { refuses: Some(ResponseCode::ServFail), ..Zone::default() };
     let error = bad.client().resolve(&"longshore://c.test:1".parse().unwrap()).await.unwrap_err();
     assert!(error.to_string().contains(&format!("{}: it answers", bad.address)), "{error}");
 }
