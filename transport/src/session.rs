@@ -16,9 +16,12 @@ mod cell;
 mod chunks;
 mod clock;
 mod core;
+mod cork;
 mod ending;
 mod handler;
+mod ids;
 mod inbound;
+mod input;
 mod outbox;
 mod pass;
 mod reader;
@@ -116,7 +119,7 @@ impl Session {
     fn begin(proven: Proven, options: SessionOptions, arrivals: impl FnOnce(&Arc<Core>) -> Arrivals) -> Self {
         let Proven { link, peer, dialled } = proven;
         let (reading, writing) = tokio::io::split(link.io);
-        let core = Arc::new(Core::new(peer, dialled, options, writing));
+        let core = Core::new(peer, dialled, options, writing);
         watchdog::start(&core, reading, arrivals(&core));
         Self { guard: Arc::new(Guard(core)) }
     }

@@ -7,6 +7,7 @@
 //!
 //! The id is a request's or a stream's, scoped to the session; the dialler's are odd, the acceptor's even.
 
+use crate::codec::{self, DecodeError};
 use crate::{ClusterUri, Failure};
 use serde::{Deserialize, Serialize};
 
@@ -153,6 +154,37 @@ pub struct RequestHead {
     pub timeout_ms: u32,
 }
 
+/// A map of one entry, and that entry's name, in MessagePack.
+const TIMEOUT_MS: [u8; 12] = *b"\x81\xaatimeout_ms";
+/// What stands before a number of 32 bits.
+const U32: u8 = 0xce;
+
+impl RequestHead {
+    /// Bytes of an encoded head with its length in front.
+    pub const FRONT: usize = 2 + TIMEOUT_MS.len() + 5;
+
+    /// What stands in front of a request's body: the head's length, the head.
+    pub fn front(self) -> [u8; Self::FRONT] {
+        let mut bytes = [0; Self::FRONT];
+        bytes[1] = (Self::FRONT - 2) as u8;
+        bytes[2..14].copy_from_slice(&TIMEOUT_MS);
+        bytes[14] = U32;
+        bytes[15..].copy_from_slice(&self.timeout_ms.to_be_bytes());
+        bytes
+    }
+
+    /// Reads a head, without its length; quick for those that [`front`](Self::front) makes.
+    ///
+    /// # Errors
+    /// When the bytes are no head.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match bytes.strip_prefix(&TIMEOUT_MS) {
+            Some(&[U32, a, b, c, d]) => Ok(Self { timeout_ms: u32::from_be_bytes([a, b, c, d]) }),
+            _ => codec::decode(bytes),
+        }
+    }
+}
+
 /// Why a session ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Goodbye {
@@ -168,6 +200,19 @@ pub struct Goodbye {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_head_is_what_messagepack_says() {
+        for timeout_ms in [0, 1, 127, 128, 30_000, 70_000, u32::MAX] {
+            let head = RequestHead { timeout_ms };
+            let front = head.front();
+            assert_eq!(usize::from(u16::from_be_bytes([front[0], front[1]])), front.len() - 2);
+            assert_eq!(codec::decode::<RequestHead>(&front[2..]).unwrap(), head);
+            assert_eq!(RequestHead::decode(&front[2..]).unwrap(), head);
+            assert_eq!(RequestHead::decode(&codec::encode(&head)).unwrap(), head);
+        }
+        assert!(RequestHead::decode(&[0xc1]).is_err());
+    }
 
     #[test]
     fn golden_header() {

@@ -3,12 +3,13 @@
 //! A call's outcome is never guessed: it is `NotDone` only when its frame certainly never left, or the peer says so.
 
 use super::core::{Core, Count, lock};
+use super::ids::IdMap;
+use super::input::Payload;
 use super::outbox::{Cause, Outbox};
 use super::requests::Answer;
 use bytes::Bytes;
 use longshore_wire::frame::{Kind, RequestHead};
-use longshore_wire::{Code, Failure, Outcome, encode};
-use std::collections::HashMap;
+use longshore_wire::{Code, Failure, Outcome};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -20,7 +21,7 @@ const LONGEST: Duration = Duration::from_millis(u32::MAX as u64);
 /// Calls of this side that wait for an answer.
 #[derive(Default)]
 pub(super) struct Calls {
-    table: Mutex<HashMap<u32, Waiting>>,
+    table: Mutex<IdMap<Waiting>>,
     count: Count,
 }
 
@@ -70,11 +71,24 @@ impl Calls {
         waiting
     }
 
-    /// Hands an answer to whoever waits; one that comes too late is dropped.
-    pub(super) fn answered(&self, id: u32, answer: Result<Bytes, Failure>) {
-        if let Some(waiting) = self.remove(id) {
-            waiting.asker.give(answer);
+    /// Hands an answer to whoever waits, and says whether somebody did.
+    pub(super) fn answered(&self, id: u32, answer: Payload<'_>) -> bool {
+        match self.remove(id).map(|waiting| waiting.asker) {
+            None => return false,
+            Some(Asker::Here(sender)) => drop(sender.send(Ok(answer.into_bytes()))),
+            Some(Asker::There(asker, _)) => asker.relay(answer),
         }
+        true
+    }
+
+    /// As [`answered`](Self::answered), with a failure.
+    pub(super) fn failed(&self, id: u32, failure: Failure) -> bool {
+        let waiting = self.remove(id);
+        let found = waiting.is_some();
+        if let Some(waiting) = waiting {
+            waiting.asker.give(Err(failure));
+        }
+        found
     }
 
     /// Takes out those passed on for peers that wait no longer.
@@ -188,13 +202,8 @@ impl Core {
 }
 
 /// What stands in front of a request's body.
-pub(super) fn front(timeout: Duration) -> Vec<u8> {
-    let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-    let head = encode(&RequestHead { timeout_ms });
-    let mut front = Vec::with_capacity(2 + head.len());
-    front.extend_from_slice(&u16::try_from(head.len()).expect("the head is a few bytes").to_be_bytes());
-    front.extend_from_slice(&head);
-    front
+pub(super) fn front(timeout: Duration) -> [u8; RequestHead::FRONT] {
+    RequestHead { timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX) }.front()
 }
 
 /// Refuses what no frame can hold.

@@ -5,10 +5,10 @@
 
 use super::chunks::{Chunks, SHARE_FROM};
 use super::core::lock;
+use super::ids::IdMap;
 use bytes::Bytes;
 use longshore_wire::Failure;
 use longshore_wire::frame::INITIAL_CREDIT;
-use std::collections::HashMap;
 use std::io;
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,7 +22,7 @@ pub(super) struct Streams(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
-    cells: HashMap<u32, Arc<Cell>>,
+    cells: IdMap<Arc<Cell>>,
     /// How many have even and odd ids: one of them is this side's, the other the peer's.
     sides: [usize; 2],
 }

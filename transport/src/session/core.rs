@@ -7,6 +7,7 @@ use super::SessionOptions;
 use super::calls::Calls;
 use super::cell::Streams;
 use super::clock::Clock;
+use super::cork;
 use super::ending::Ending;
 use super::outbox::{Cause, Outbox};
 use super::requests::Served;
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use longshore_wire::frame::Kind;
 use longshore_wire::{Code, Failure, Outcome};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::io::WriteHalf;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,8 @@ pub(super) enum Farewell {
 
 /// One session.
 pub(super) struct Core {
+    /// Itself.
+    pub(super) me: Weak<Self>,
     pub(super) peer: Peer,
     /// The peer as it is called in messages.
     pub(super) label: String,
@@ -64,13 +67,14 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(peer: Peer, dialled: bool, options: SessionOptions, io: WriteHalf<Box<dyn Io>>) -> Self {
+    pub(super) fn new(peer: Peer, dialled: bool, options: SessionOptions, io: WriteHalf<Box<dyn Io>>) -> Arc<Self> {
         let pipe = Pipe::new(io);
         let label = match peer.remote {
             Some(remote) => format!("{} {} at {remote}", peer.role, peer.node),
             None => format!("{} {} ({})", peer.role, peer.node, peer.carrier),
         };
-        Self {
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             peer,
             label,
             dialled,
@@ -89,7 +93,7 @@ impl Core {
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
             over: CancellationToken::new(),
-        }
+        })
     }
 
     pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox> {
@@ -125,11 +129,23 @@ impl Core {
         }
     }
 
-    /// Gets written what has just been queued. Alone on the line, the caller writes it here and now, which saves the
-    /// way through another task; in a swarm the writer gathers what others add.
+    /// Gets written what has just been queued. Within a reader's portion it waits for the end of that. Alone on the
+    /// line, the caller writes it here and now, which saves the way through another task; in a swarm the writer gathers
+    /// what others add.
     pub(super) fn kick(&self) {
+        if cork::note(self) {
+            return;
+        }
+        if self.is_busy() {
+            return self.wake_writer();
+        }
+        self.write_or_wake();
+    }
+
+    /// Writes here and now; what the link does not take is left to the writer.
+    pub(super) fn write_or_wake(&self) {
         self.clock.wrote();
-        if self.is_busy() || !self.write_now() {
+        if !self.write_now() {
             self.work.notify_one();
         }
     }

@@ -96,12 +96,24 @@ impl Outbox {
         if self.closed {
             return;
         }
-        let length = head.len() + body.len();
+        self.begin(cause, kind, id, head.len() + body.len());
+        self.control.copy(head);
+        self.control.push(body);
+    }
+
+    /// Appends a control frame, and copies its payload.
+    pub(super) fn copied(&mut self, cause: Cause, kind: Kind, id: u32, body: &[u8]) {
+        if self.closed {
+            return;
+        }
+        self.begin(cause, kind, id, body.len());
+        self.control.copy(body);
+    }
+
+    fn begin(&mut self, cause: Cause, kind: Kind, id: u32, length: usize) {
         debug_assert!(length <= kind.max_payload(), "{kind:?} of {length} bytes");
         let header = Header { kind, id, length: u32::try_from(length).expect("payloads are limited") };
         self.control.copy(&header.encode());
-        self.control.copy(head);
-        self.control.push(body);
         match cause {
             Cause::Own => {}
             Cause::Reply => self.replies += HEADER + length,

@@ -4,96 +4,30 @@
 
 use super::cell::Verdict;
 use super::core::{Core, Farewell};
+use super::cork::Cork;
 use super::inbound::{Arrivals, Incoming};
+use super::input::{Input, Payload, Portion, Violation};
 use super::outbox::Cause;
 use super::requests::{Request, Untaken};
 use super::stream::Stream;
 use crate::Io;
-use bytes::{Buf, Bytes, BytesMut};
-use longshore_wire::frame::{FrameError, Goodbye, HEADER, Header, Kind, RequestHead};
+use bytes::Bytes;
+use longshore_wire::frame::{Goodbye, Header, Kind, RequestHead};
 use longshore_wire::{Code, Failure, decode, encode};
 use std::borrow::Cow;
-use std::io;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadHalf};
+use tokio::io::ReadHalf;
 use tokio::time::Instant;
-
-/// Bytes of a read: at first and when little arrives, so that an idle session is small; and at most.
-const READ: std::ops::RangeInclusive<usize> = 8 * 1024..=256 * 1024;
-/// So many small reads, and the buffer becomes small again.
-const CALM: u32 = 16;
-/// From this size on a payload keeps its part of the read buffer instead of being copied: below, a small message that
-/// somebody holds would hold a whole buffer.
-const KEEP_FROM: usize = 16 * 1024;
-
-/// Bytes that have arrived.
-struct Input {
-    buffer: BytesMut,
-    size: usize,
-    calm: u32,
-}
-
-impl Input {
-    fn new() -> Self {
-        Self { buffer: BytesMut::new(), size: *READ.start(), calm: 0 }
-    }
-
-    /// Reads once; 0 at the end.
-    async fn fill(&mut self, io: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
-        let missing = self.missing();
-        if self.buffer.capacity() - self.buffer.len() < missing.max(*READ.start() / 2) {
-            self.buffer.reserve(missing.max(self.size));
-        }
-        let space = self.buffer.capacity() - self.buffer.len();
-        let count = io.read_buf(&mut self.buffer).await?;
-        self.adapt(count, space);
-        Ok(count)
-    }
-
-    /// Bytes that the frame in front still lacks; its length has been checked.
-    fn missing(&self) -> usize {
-        let header = self.buffer.first_chunk::<HEADER>().and_then(|bytes| Header::decode(*bytes).ok());
-        header.map_or(0, |header| (HEADER + header.length as usize).saturating_sub(self.buffer.len()))
-    }
-
-    fn adapt(&mut self, count: usize, space: usize) {
-        if count == space {
-            self.size = (self.size * 2).min(*READ.end());
-            self.calm = 0;
-        } else if count < *READ.start() && self.size > *READ.start() {
-            self.calm += 1;
-            if self.calm == CALM {
-                (self.size, self.calm) = (*READ.start(), 0);
-                self.buffer = BytesMut::from(&self.buffer[..]);
-            }
-        }
-    }
-
-    /// The next whole frame.
-    fn next(&mut self) -> Result<Option<(Header, Bytes)>, FrameError> {
-        let Some(bytes) = self.buffer.first_chunk::<HEADER>() else { return Ok(None) };
-        let header = Header::decode(*bytes)?;
-        let length = header.length as usize;
-        if self.buffer.len() < HEADER + length {
-            return Ok(None);
-        }
-        self.buffer.advance(HEADER);
-        if length >= KEEP_FROM {
-            return Ok(Some((header, self.buffer.split_to(length).freeze())));
-        }
-        let payload = Bytes::copy_from_slice(&self.buffer[..length]);
-        self.buffer.advance(length);
-        Ok(Some((header, payload)))
-    }
-}
 
 /// The reader task: ends with the link.
 pub(super) async fn run(core: Arc<Core>, mut io: ReadHalf<Box<dyn Io>>, arrivals: Arrivals) {
-    let mut input = Input::new();
+    let mut input = Input::default();
     let mut sorter = Sorter { core: Arc::clone(&core), arrivals, newest: 0, now: Instant::now() };
     loop {
-        let ended = match input.fill(&mut io).await {
+        let ended = match poll_fn(|cx| input.poll(Pin::new(&mut io), cx, |portion| sorter.work(portion))).await {
             Ok(0) => format!("{} closed the connection without a goodbye", core.label),
             // The same on TLS, where the end of the bytes alone proves nothing.
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
@@ -101,8 +35,6 @@ pub(super) async fn run(core: Arc<Core>, mut io: ReadHalf<Box<dyn Io>>, arrivals
             }
             Err(error) => format!("the connection to {} broke: {error}", core.label),
             Ok(_) => {
-                sorter.now = core.clock.heard();
-                sorter.sort(&mut input);
                 core.unflooded().await;
                 continue;
             }
@@ -131,9 +63,6 @@ impl Core {
     }
 }
 
-/// What is wrong with a frame, for both sides.
-type Violation = Cow<'static, str>;
-
 /// Knows to whom a frame belongs.
 struct Sorter {
     core: Arc<Core>,
@@ -145,41 +74,33 @@ struct Sorter {
 }
 
 impl Sorter {
-    /// Hands on all whole frames. After the end of the session bytes are dropped: the peer's goodbye to ours is the end
-    /// of its stream.
-    fn sort(&mut self, input: &mut Input) {
+    /// Hands on all whole frames; what they cause is written when all are. After the end of the session bytes are dropped:
+    /// the peer's goodbye to ours is the end of its stream.
+    fn work(&mut self, portion: &mut Portion<'_>) {
+        let _cork = Cork::hold();
+        self.now = self.core.clock.heard();
         while !self.core.is_closing() {
-            let sorted = match input.next() {
-                Ok(None) => return,
-                Ok(Some((header, payload))) => self.take(header, payload),
-                Err(error) => Err(error.to_string().into()),
-            };
-            if let Err(what) = sorted {
-                self.core.violated(&what);
+            match portion.next(|header, payload| self.take(header, payload)) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(what) => self.core.violated(&what),
             }
         }
-        input.buffer.clear();
+        portion.clear();
     }
 
-    fn take(&mut self, Header { kind, id, .. }: Header, payload: Bytes) -> Result<(), Violation> {
+    fn take(&mut self, Header { kind, id, .. }: Header, payload: Payload<'_>) -> Result<(), Violation> {
         match kind {
-            Kind::Ping => self.core.send(Cause::Reflex, Kind::Pong, 0, payload),
+            Kind::Ping => self.core.send(Cause::Reflex, Kind::Pong, 0, payload.into_bytes()),
             Kind::Pong => self.core.clock.pong(&payload),
             Kind::Request => return self.request(id, payload),
-            Kind::Reply => {
-                self.known(id)?;
-                self.core.calls.answered(id, Ok(payload));
-            }
-            Kind::ReplyError => {
-                self.known(id)?;
-                self.core.calls.answered(id, Err(message(&payload)?));
-            }
+            Kind::Reply | Kind::ReplyError => return self.answer(kind, id, payload),
             Kind::Cancel => {
                 self.known(id)?;
                 self.core.served.cancel(id);
             }
-            Kind::Notify => self.arrivals.notify(payload),
-            Kind::Open => return self.open(id, payload),
+            Kind::Notify => self.arrivals.notify(payload.into_bytes()),
+            Kind::Open => return self.open(id, payload.into_bytes()),
             Kind::Data | Kind::Credit | Kind::Finish | Kind::Reset => return self.stream(kind, id, payload),
             Kind::Goodbye => {
                 let goodbye: Goodbye = message(&payload)?;
@@ -189,9 +110,19 @@ impl Sorter {
         Ok(())
     }
 
-    fn request(&mut self, id: u32, payload: Bytes) -> Result<(), Violation> {
+    fn answer(&self, kind: Kind, id: u32, payload: Payload<'_>) -> Result<(), Violation> {
+        let found = match kind {
+            Kind::Reply => self.core.calls.answered(id, payload),
+            _ => self.core.calls.failed(id, message(&payload)?),
+        };
+        // It may have been given up while its answer was under way.
+        if found { Ok(()) } else { self.known(id) }
+    }
+
+    fn request(&mut self, id: u32, payload: Payload<'_>) -> Result<(), Violation> {
         self.introduce(id)?;
         let (head, body) = split_request(payload)?;
+        let body = body.into_bytes();
         let deadline = self.now + Duration::from_millis(head.timeout_ms.into());
         if self.core.outbox().is_clogged() {
             self.refuse(id, &Failure::new(Code::Busy, "too many replies wait to be sent; ask again later"));
@@ -233,13 +164,13 @@ impl Sorter {
         Ok(())
     }
 
-    fn stream(&self, kind: Kind, id: u32, payload: Bytes) -> Result<(), Violation> {
+    fn stream(&self, kind: Kind, id: u32, payload: Payload<'_>) -> Result<(), Violation> {
         let Some(cell) = self.core.streams.get(id) else {
             // It may have ended here while the frame was under way.
             return self.known(id);
         };
         match kind {
-            Kind::Data => match cell.accept(payload) {
+            Kind::Data => match cell.accept(payload.into_bytes()) {
                 Verdict::Ok => {}
                 Verdict::Violation(what) => return Err(what.into()),
                 Verdict::Unwanted => {
@@ -303,13 +234,10 @@ fn message<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, Violatio
 }
 
 /// Parts a request's head from its body.
-fn split_request(mut payload: Bytes) -> Result<(RequestHead, Bytes), Violation> {
+fn split_request(payload: Payload<'_>) -> Result<(RequestHead, Payload<'_>), Violation> {
     const SHORT: Violation = Cow::Borrowed("a request without head");
     let length = usize::from(u16::from_be_bytes(*payload.first_chunk().ok_or(SHORT)?));
-    payload.advance(2);
-    if payload.len() < length {
-        return Err(SHORT);
-    }
-    let head = message(&payload.split_to(length))?;
-    Ok((head, payload))
+    let head = payload.get(2..2 + length).ok_or(SHORT)?;
+    let head = RequestHead::decode(head).map_err(|error| error.to_string())?;
+    Ok((head, payload.after(2 + length)))
 }

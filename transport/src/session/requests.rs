@@ -3,11 +3,12 @@
 //! Each is answered exactly once, if the peer still waits; dropping one is an answer too.
 
 use super::core::{Core, Count, LONG_TEXT, lock, shortened};
+use super::ids::IdMap;
+use super::input::Payload;
 use super::outbox::Cause;
 use bytes::Bytes;
 use longshore_wire::frame::{Kind, MAX_CONTROL};
 use longshore_wire::{Code, Failure, Outcome, encode};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 /// The peer's requests that are in work.
 #[derive(Default)]
 pub(super) struct Served {
-    table: Mutex<HashMap<u32, State>>,
+    table: Mutex<IdMap<State>>,
     count: Count,
 }
 
@@ -158,6 +159,15 @@ impl Answer {
         self.open = false;
         self.core.answer(self.id, reply);
     }
+
+    /// Answers with another peer's bytes: a large answer's are not copied.
+    pub(super) fn relay(mut self, body: Payload<'_>) {
+        self.open = false;
+        match body {
+            Payload::Owned(bytes) => self.core.answer(self.id, Ok(bytes)),
+            Payload::Borrowed(bytes) => self.core.relay(self.id, bytes),
+        }
+    }
 }
 
 impl Drop for Answer {
@@ -200,6 +210,30 @@ impl fmt::Debug for Request {
 }
 
 impl Core {
+    /// Answers a request of the peer with what another peer has answered, if the peer still waits.
+    fn relay(&self, id: u32, body: &[u8]) {
+        if !self.served.remove(id) {
+            return;
+        }
+        let idle = {
+            let mut outbox = self.outbox();
+            if outbox.is_closed() {
+                return;
+            }
+            if outbox.takes_reply(body.len()) {
+                outbox.copied(Cause::Reply, Kind::Reply, id, body);
+            } else {
+                drop(outbox);
+                let failure = encode(&clogged());
+                return self.send(Cause::Reply, Kind::ReplyError, id, failure.into());
+            }
+            outbox.signal()
+        };
+        if idle {
+            self.kick();
+        }
+    }
+
     /// Answers a request of the peer, if the peer still waits.
     fn answer(&self, id: u32, reply: Result<Bytes, Failure>) {
         if !self.served.remove(id) {
@@ -211,9 +245,7 @@ impl Core {
                 let message = format!("the reply has {length} bytes; at most {MAX_CONTROL} can be sent");
                 Err(Failure { code: Code::TooLarge, message, outcome: Outcome::Done })
             }
-            Ok(_) if !self.outbox().takes_reply(length) => {
-                Err(Failure::unknown(Code::Busy, "too many replies wait to be sent; ask again later"))
-            }
+            Ok(_) if !self.outbox().takes_reply(length) => Err(clogged()),
             other => other,
         };
         match reply {
@@ -223,4 +255,9 @@ impl Core {
             }
         }
     }
+}
+
+/// Too many replies wait.
+fn clogged() -> Failure {
+    Failure::unknown(Code::Busy, "too many replies wait to be sent; ask again later")
 }

@@ -1,0 +1,55 @@
+//! Lets frames gather while one portion of arrivals is worked through.
+//!
+//! Handlers run inside a reader and send on their own session, or on others. While a [`Cork`] is held on a thread, those
+//! sessions are only noted; when it is let go, each is written once, by this thread, as far as its link takes it. What is
+//! left is the writer task's.
+
+use super::core::Core;
+use std::cell::RefCell;
+use std::sync::Arc;
+
+thread_local! {
+    static CORK: RefCell<State> = const { RefCell::new(State { held: false, noted: Vec::new() }) };
+}
+
+struct State {
+    held: bool,
+    /// Sessions that have something to write; each was idle before, so none is here twice.
+    noted: Vec<Arc<Core>>,
+}
+
+/// Holds frames back on this thread until it is dropped. It must not live across an await.
+pub(super) struct Cork(());
+
+impl Cork {
+    /// Holds frames back; `None` when somebody on this thread does already.
+    pub(super) fn hold() -> Option<Self> {
+        CORK.with_borrow_mut(|state| !std::mem::replace(&mut state.held, true)).then_some(Self(()))
+    }
+}
+
+impl Drop for Cork {
+    fn drop(&mut self) {
+        // What is written may itself cause frames: a session inside a stream of another. They are noted, too.
+        while let Some(core) = CORK.with_borrow_mut(|state| {
+            let core = state.noted.pop();
+            state.held = core.is_some();
+            core
+        }) {
+            core.write_or_wake();
+        }
+    }
+}
+
+/// Notes that a session has something to write; `false` when nothing is held back on this thread.
+pub(super) fn note(core: &Core) -> bool {
+    CORK.with_borrow_mut(|state| {
+        if !state.held {
+            return false;
+        }
+        let core = core.me.upgrade();
+        let noted = core.is_some();
+        state.noted.extend(core);
+        noted
+    })
+}

@@ -1,0 +1,222 @@
+//! What has arrived and is not sorted yet: bytes of the link, cut into frames.
+//!
+//! An idle session holds no buffer: small portions are read into a scratch buffer of the thread and worked through there.
+//! Only the start of a frame that is not whole yet is kept. Bulk is read into buffers of its own, whose parts are handed
+//! on without a copy.
+
+use bytes::{Buf, Bytes, BytesMut};
+use longshore_wire::frame::{HEADER, Header};
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// Bytes of the thread's scratch buffer: the largest portion of small frames.
+const SCRATCH: usize = 64 * 1024;
+/// Bytes of a read while bulk arrives: at first, and at most.
+const READ: std::ops::RangeInclusive<usize> = 128 * 1024..=256 * 1024;
+/// So many small reads, and bulk is over.
+const CALM: u32 = 4;
+/// From this size on a payload keeps its part of the read buffer instead of being copied: below, a small message that
+/// somebody holds would hold a whole buffer.
+const KEEP_FROM: usize = 16 * 1024;
+
+thread_local! {
+    static SCRATCH_BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// What is wrong with a frame, for both sides.
+pub(super) type Violation = Cow<'static, str>;
+
+/// The payload of a frame.
+pub(super) enum Payload<'a> {
+    /// In a buffer that will be used again.
+    Borrowed(&'a [u8]),
+    /// Large: in memory of its own.
+    Owned(Bytes),
+}
+
+impl Payload<'_> {
+    pub(super) fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+            Self::Owned(bytes) => bytes,
+        }
+    }
+
+    /// What follows the first `count` bytes.
+    pub(super) fn after(self, count: usize) -> Self {
+        match self {
+            Self::Borrowed(bytes) => Self::Borrowed(&bytes[count..]),
+            Self::Owned(mut bytes) => {
+                bytes.advance(count);
+                Self::Owned(bytes)
+            }
+        }
+    }
+}
+
+impl std::ops::Deref for Payload<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// Where frames come from: a portion of bytes that is worked through.
+pub(super) enum Portion<'a> {
+    /// The scratch buffer's.
+    Scratch(&'a [u8]),
+    /// The session's own.
+    Own(&'a mut BytesMut),
+}
+
+impl Portion<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Scratch(bytes) => bytes,
+            Self::Own(buffer) => buffer,
+        }
+    }
+
+    /// Gives the next whole frame to `take`; `false` when there is none.
+    pub(super) fn next(
+        &mut self,
+        take: impl FnOnce(Header, Payload<'_>) -> Result<(), Violation>,
+    ) -> Result<bool, Violation> {
+        let Some(bytes) = self.bytes().first_chunk::<HEADER>() else { return Ok(false) };
+        let header = Header::decode(*bytes).map_err(|error| error.to_string())?;
+        let end = HEADER + header.length as usize;
+        if self.bytes().len() < end {
+            return Ok(false);
+        }
+        match self {
+            Self::Scratch(bytes) => {
+                let (frame, rest) = bytes.split_at(end);
+                *bytes = rest;
+                take(header, Payload::Borrowed(&frame[HEADER..]))?;
+            }
+            Self::Own(buffer) if end >= KEEP_FROM => {
+                buffer.advance(HEADER);
+                take(header, Payload::Owned(buffer.split_to(end - HEADER).freeze()))?;
+            }
+            Self::Own(buffer) => {
+                let taken = take(header, Payload::Borrowed(&buffer[HEADER..end]));
+                buffer.advance(end);
+                taken?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Drops all bytes.
+    pub(super) fn clear(&mut self) {
+        match self {
+            Self::Scratch(bytes) => *bytes = &[],
+            Self::Own(buffer) => buffer.clear(),
+        }
+    }
+}
+
+/// The reading side's memory.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    /// The start of a frame that is not whole yet; or bulk.
+    buffer: BytesMut,
+    /// Bytes of the next read of bulk; 0 while there is none.
+    size: usize,
+    calm: u32,
+}
+
+impl Input {
+    /// Reads once, and has `sort` work through what is there; 0 at the end.
+    pub(super) fn poll(
+        &mut self,
+        io: Pin<&mut impl AsyncRead>,
+        cx: &mut Context<'_>,
+        sort: impl FnOnce(&mut Portion<'_>),
+    ) -> Poll<io::Result<usize>> {
+        if self.size == 0 && self.buffer.is_empty() {
+            self.poll_small(io, cx, sort)
+        } else {
+            self.poll_bulk(io, cx, sort)
+        }
+    }
+
+    fn poll_small(
+        &mut self,
+        io: Pin<&mut impl AsyncRead>,
+        cx: &mut Context<'_>,
+        sort: impl FnOnce(&mut Portion<'_>),
+    ) -> Poll<io::Result<usize>> {
+        let mut scratch = SCRATCH_BUFFER.take();
+        scratch.resize(SCRATCH, 0);
+        let mut space = ReadBuf::new(&mut scratch);
+        let read = io.poll_read(cx, &mut space);
+        let count = space.filled().len();
+        if matches!(read, Poll::Ready(Ok(()))) && count > 0 {
+            let mut portion = Portion::Scratch(&scratch[..count]);
+            self.size = if count == SCRATCH { *READ.start() } else { 0 };
+            sort(&mut portion);
+            self.keep(portion.bytes());
+        }
+        SCRATCH_BUFFER.set(scratch);
+        read.map_ok(|()| count)
+    }
+
+    /// Keeps the start of a frame, with room for all of it.
+    fn keep(&mut self, rest: &[u8]) {
+        if rest.is_empty() {
+            return;
+        }
+        self.buffer = BytesMut::with_capacity(rest.len() + missing(rest).max(HEADER));
+        self.buffer.extend_from_slice(rest);
+    }
+
+    fn poll_bulk(
+        &mut self,
+        io: Pin<&mut impl AsyncRead>,
+        cx: &mut Context<'_>,
+        sort: impl FnOnce(&mut Portion<'_>),
+    ) -> Poll<io::Result<usize>> {
+        let missing = missing(&self.buffer);
+        let least = missing.max(self.size / 2).max(KEEP_FROM / 2);
+        if self.buffer.capacity() - self.buffer.len() < least {
+            self.buffer.reserve(missing.max(self.size).max(KEEP_FROM));
+        }
+        let space = self.buffer.capacity() - self.buffer.len();
+        let count = ready!(tokio_util::io::poll_read_buf(io, cx, &mut self.buffer))?;
+        if count > 0 {
+            sort(&mut Portion::Own(&mut self.buffer));
+            self.adapt(count, space);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn adapt(&mut self, count: usize, space: usize) {
+        if count == space {
+            self.size = (self.size * 2).clamp(*READ.start(), *READ.end());
+            self.calm = 0;
+        } else if count < SCRATCH && self.size > 0 {
+            self.calm += 1;
+            if self.calm == CALM {
+                (self.size, self.calm) = (0, 0);
+            }
+        }
+        if self.size == 0 && self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+}
+
+/// Bytes that the frame in front still lacks; its length has been checked.
+fn missing(bytes: &[u8]) -> usize {
+    let header = bytes.first_chunk::<HEADER>().and_then(|bytes| Header::decode(*bytes).ok());
+    header.map_or(0, |header| (HEADER + header.length as usize).saturating_sub(bytes.len()))
+}
