@@ -10,6 +10,7 @@ mod counter;
 mod dev;
 mod disk;
 mod dns;
+mod flood;
 mod powercut;
 mod process;
 mod refusals;

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
 /// Time for a client's TLS and the WebSocket's opening; on plain TCP, where there is neither, for its whole handshake. It
@@ -25,6 +25,9 @@ use tokio::time::{Instant, timeout_at};
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after the system could not accept (no file descriptors, no memory): long enough for something to be freed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that the system completes before they are accepted (it takes the smaller of this and `net.core.somaxconn`):
+/// a fleet that comes back at once must not be dropped into the retries of TCP.
+const BACKLOG: u32 = 4096;
 /// Descriptors that are kept for files and for the API: a connection that would take one of them is closed.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
@@ -185,7 +188,7 @@ impl Listener {
                 (Socket::Quic(server), local)
             }
             _ => {
-                let tcp = TcpListener::bind(bind).await.map_err(failed)?;
+                let tcp = listen(bind).map_err(failed)?;
                 let local = tcp.local_addr().map_err(failed)?;
                 (Socket::Tcp(tcp), local)
             }
@@ -244,6 +247,14 @@ impl Listener {
             }
         }
     }
+}
+
+/// As tokio's own, but for the longer queue.
+fn listen(bind: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if bind.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(bind)?;
+    socket.listen(BACKLOG)
 }
 
 /// Whether accepting again is pointless. All else (EMFILE, ENFILE, ENOMEM, ECONNABORTED, network errors of the one
