@@ -3,6 +3,7 @@
 //! It owns the order of start and stop: control first, worker first to go. A second signal ends the process at once.
 
 mod options;
+mod proxy;
 mod roles;
 mod signals;
 

@@ -1,7 +1,7 @@
 //! One source of configuration: every key optional. The single list of keys that exist.
 
 use crate::values::{List, NameServer, Span};
-use crate::{Listen, OnStop, ProxyUrl};
+use crate::{Listen, NoProxyRule, OnStop, ProxyUrl};
 use longshore_wire::uri::TlsVerify;
 use longshore_wire::{ClusterUri, Labels, Role};
 use serde::Deserialize;
@@ -102,6 +102,7 @@ sections! {
     }
     proxy ProxyFile {
         url: ProxyUrl, Text;
+        no_proxy: List<NoProxyRule>, Texts;
     }
     api ApiFile {
         listen: List<SocketAddr>, Texts;

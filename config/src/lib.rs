@@ -24,4 +24,4 @@ pub use config::{Api, Auth, Cluster, Config, Control, Dns, Limits, Node, OnStop,
 pub use error::ConfigError;
 pub use listen::Listen;
 pub use load::load;
-pub use proxy::{Proxy, ProxyUrl};
+pub use proxy::{NoProxy, NoProxyRule, Proxy, ProxyScheme, ProxySource, ProxyUrl};

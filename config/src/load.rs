@@ -1,6 +1,7 @@
 //! From files and environment to one set of keys, with file and line in every complaint.
 
 use crate::file::{File, KEYS, LISTEN};
+use crate::proxy::Variables;
 use crate::resolve::resolve;
 use crate::{Config, ConfigError, environment, suggest};
 use std::fs;
@@ -9,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 /// Loads the configuration: the file at `path`, then `conf.d/*.toml` beside it in the order of their names, then the
-/// `LONGSHORE_…` variables of `environment`.
+/// `LONGSHORE_…` variables of `environment`. A worker without `proxy.url` takes `HTTPS_PROXY` and `NO_PROXY` from there.
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
@@ -19,8 +20,10 @@ pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) ->
     for drop_in in drop_ins(&folder.join("conf.d"))? {
         all.replace_by(read_file(&drop_in, folder)?);
     }
+    let mut proxy = Variables::default();
+    let environment = environment.inspect(|(name, value)| proxy.take(name, value));
     all.replace_by(environment::read(environment)?);
-    resolve(path, all)
+    resolve(path, all, &proxy)
 }
 
 /// The files of `conf.d`, sorted; none if there is no such folder.

@@ -1,9 +1,12 @@
 //! From optional keys to the effective configuration: defaults, what must be there, and what must fit together.
 
 use crate::config::{Api, Auth, Cluster, Control, Dns, Limits, Node, Timers, Tls, Worker};
-use crate::file::{AuthFile, ClusterFile, DnsFile, File, LimitsFile, NodeFile, TimersFile, TlsFile, WorkerFile};
+use crate::file::{
+    AuthFile, ClusterFile, DnsFile, File, LimitsFile, NodeFile, ProxyFile, TimersFile, TlsFile, WorkerFile,
+};
+use crate::proxy::Variables;
 use crate::values::Span;
-use crate::{Config, ConfigError, Listen, Proxy};
+use crate::{Config, ConfigError, Listen, NoProxy, Proxy, ProxySource};
 use longshore_wire::Role;
 use longshore_wire::uri::TlsVerify;
 use std::path::{Path, PathBuf};
@@ -15,7 +18,7 @@ const DATA_DIR: &str = "/var/lib/longshore";
 const MAX_VOTERS: u32 = 9;
 
 /// Fills in, and checks.
-pub(crate) fn resolve(path: &Path, file: File) -> Result<Config, ConfigError> {
+pub(crate) fn resolve(path: &Path, file: File, variables: &Variables) -> Result<Config, ConfigError> {
     let check = Check { path };
     let node = check.node(file.node)?;
     let listen = check.listen(file.listen, &node)?;
@@ -25,7 +28,7 @@ pub(crate) fn resolve(path: &Path, file: File) -> Result<Config, ConfigError> {
         cluster: check.cluster(file.cluster, &node)?,
         auth: check.auth(file.auth, &node)?,
         tls: check.tls(file.tls)?,
-        proxy: file.proxy.url.map(|url| Proxy { url }),
+        proxy: proxy(file.proxy, &node, variables)?,
         api: Api { listen: listen_api, socket },
         dns: dns(file.dns),
         control: check.control(file.control.voters)?,
@@ -218,6 +221,20 @@ impl Check<'_> {
         ];
         rules.into_iter().try_for_each(|(key, fits, why)| if fits { Ok(()) } else { Err(self.conflict(key, why)) })
     }
+}
+
+/// The proxy of the file; else, for a worker, the environment's. Each key of the file goes before its variable.
+fn proxy(file: ProxyFile, node: &Node, variables: &Variables) -> Result<Option<Proxy>, ConfigError> {
+    let named = file.no_proxy.map(|list| NoProxy::new(list.0));
+    if !node.roles.contains(&Role::Worker) {
+        let no_proxy = named.unwrap_or_default();
+        return Ok(file.url.map(|url| Proxy { url, no_proxy, source: ProxySource::Configuration }));
+    }
+    let (url, source) = match file.url {
+        Some(url) => (Some(url), ProxySource::Configuration),
+        None => (variables.url()?, ProxySource::Environment),
+    };
+    Ok(url.map(|url| Proxy { url, no_proxy: named.unwrap_or_else(|| variables.exceptions()), source }))
 }
 
 fn dns(file: DnsFile) -> Dns {

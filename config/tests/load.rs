@@ -1,7 +1,7 @@
 //! Files and environment as an operator writes them.
 #![allow(clippy::unwrap_used)]
 
-use longshore_config::{Config, ConfigError, OnStop, load};
+use longshore_config::{Config, ConfigError, OnStop, ProxySource, load};
 use longshore_wire::uri::TlsVerify;
 use longshore_wire::{Role, Transport};
 use std::fs;
@@ -282,9 +282,50 @@ fn the_proxy_password_is_never_shown() {
 }
 
 #[test]
+fn the_environments_proxy_is_for_workers_without_one() {
+    let dir = folder(WORKER);
+    let proxy = |dir: &TempDir, variables: &[(&str, &str)]| load_in(dir.path(), variables).unwrap().proxy;
+    let found =
+        proxy(&dir, &[("HTTPS_PROXY", "http://upper:1"), ("https_proxy", "lower:2"), ("NO_PROXY", "a,  b.c:80")]);
+    let found = found.unwrap();
+    assert_eq!((found.url.to_string().as_str(), found.source), ("http://lower:2", ProxySource::Environment));
+    assert!(found.no_proxy.covers("x.a", None, 1) && found.no_proxy.covers("b.c", None, 80));
+    assert!(proxy(&dir, &[("HTTPS_PROXY", " ")]).is_none(), "empty is unset");
+    assert!(proxy(&folder(CONTROL), &[("HTTPS_PROXY", "http://upper:1")]).is_none(), "control nodes do not follow it");
+    let error = load_in(dir.path(), &[("HTTPS_PROXY", "ftp://me:s3cret@x")]).unwrap_err().to_string();
+    assert!(error.contains("HTTPS_PROXY") && !error.contains("s3cret"), "{error}");
+
+    let named = format!("{WORKER}[proxy]\nurl = \"socks5h://own\"\nno_proxy = [\"10.0.0.0/8\"]\n");
+    let found = proxy(&folder(&named), &[("HTTPS_PROXY", "http://upper:1"), ("NO_PROXY", "*")]).unwrap();
+    assert_eq!((found.url.to_string().as_str(), found.source), ("socks5h://own:1080", ProxySource::Configuration));
+    assert!(!found.no_proxy.covers("a", None, 1), "the file goes before the environment");
+    let off = format!("{WORKER}[proxy]\nno_proxy = \"*\"\n");
+    let found = proxy(&folder(&off), &[("HTTPS_PROXY", "http://upper:1")]).unwrap();
+    assert!(found.no_proxy.covers("anything", None, 1), "a file can switch the environment's proxy off");
+}
+
+#[test]
+fn slips_in_the_proxy_are_found_with_their_line() {
+    for (line, part) in [
+        ("url = \"ftp://proxy:1\"", "other schemes are https, socks5 and socks5h"),
+        ("url = \"http://proxy:0\"", "a proxy is written"),
+        ("url = \"http://a%3Ab:c@proxy\"", "a colon"),
+        ("url = \"http://:c@proxy\"", "user is empty"),
+        ("url = \"http://a%0Ab:c@proxy\"", "control character"),
+        ("url = \"socks5://a@proxy\"", "1 to 255 bytes"),
+        ("no_proxy = [\"10.0.0.0/33\"]", "'10.0.0.0/33': an exception is"),
+        ("no_proxi = []", "did you mean 'no_proxy'?"),
+    ] {
+        let error = complaint(&format!("{WORKER}[proxy]\n{line}\n"));
+        assert!(error.starts_with("node.toml:13: ") && error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn what_is_shown_can_be_loaded() {
     let more = "[[listen]]\nuri = \"longshore://0.0.0.0:443;transport=wss;path=/x\"\n[timers]\nheartbeat = \"90ms\"\n";
-    for text in [WORKER.to_owned(), format!("{CONTROL}{more}")] {
+    let proxy = "[proxy]\nurl = \"https://proxy\"\nno_proxy = [\"a\", \"[::1]:5\"]\n";
+    for text in [WORKER.to_owned(), format!("{CONTROL}{more}"), format!("{WORKER}{proxy}")] {
         let config = loaded(&text).unwrap();
         let again = loaded(&config.show()).unwrap_or_else(|error| panic!("{error}\n{}", config.show()));
         assert_eq!(again, config);

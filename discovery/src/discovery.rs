@@ -4,7 +4,7 @@ use crate::hickory::Hickory;
 use crate::negative::Patient;
 use crate::order::Dice;
 use crate::walk::{Unanswered, Walked, walk};
-use crate::{Resolution, Resolve, ResolverOptions, Step};
+use crate::{Nameless, Resolution, Resolve, ResolverOptions, Step};
 use longshore_wire::ClusterUri;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,6 +54,7 @@ pub enum DiscoveryError {
 pub struct Discovery {
     resolver: Arc<dyn Resolve>,
     known: Arc<Mutex<HashMap<ClusterUri, Known>>>,
+    nameless: Nameless,
 }
 
 /// What a URI led to when DNS last answered.
@@ -71,12 +72,12 @@ impl Discovery {
     /// [`DiscoveryError::Setup`].
     pub fn new(options: ResolverOptions) -> Result<Self, DiscoveryError> {
         let resolver = Hickory::new(&options).map_err(DiscoveryError::Setup)?;
-        Ok(Self::with_resolver(Arc::new(resolver)))
+        Ok(Self { nameless: options.nameless, ..Self::with_resolver(Arc::new(resolver)) })
     }
 
     /// Asks `resolver`.
     pub fn with_resolver(resolver: Arc<dyn Resolve>) -> Self {
-        Self { resolver: Arc::new(Patient::new(resolver)), known: Arc::default() }
+        Self { resolver: Arc::new(Patient::new(resolver)), known: Arc::default(), nameless: Nameless::Fail }
     }
 
     /// Resolves anew, whatever the TTL of an earlier answer; only that a record is absent is remembered for a moment. While DNS fails, the last known good answer is given and
@@ -89,6 +90,17 @@ impl Discovery {
     /// [`DiscoveryError::NotFound`] when DNS answers and there is no address; [`DiscoveryError::Unreachable`] when it
     /// does not answer and nothing is known from before.
     pub async fn resolve(&self, uri: &ClusterUri) -> Result<Resolution, DiscoveryError> {
+        let found = self.ask(uri).await;
+        match found {
+            Err(error) if self.nameless == Nameless::LeaveToProxy && uri.ip().is_none() => {
+                debug!(%uri, %error, "the name is left to the proxy");
+                Ok(Resolution::left_to_proxy(uri, error.to_string()))
+            }
+            found => found,
+        }
+    }
+
+    async fn ask(&self, uri: &ClusterUri) -> Result<Resolution, DiscoveryError> {
         let unanswered = if self.lock().contains_key(uri) { Unanswered::Stop } else { Unanswered::Guess };
         match walk(&self.resolver, uri, unanswered).await {
             Walked::Found(found) => {

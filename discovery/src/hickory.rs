@@ -22,11 +22,23 @@ pub struct ResolverOptions {
     pub nameservers: Vec<SocketAddr>,
     /// For one question, all attempts included.
     pub timeout: Duration,
+    /// What to make of a URI whose name has no address here.
+    pub nameless: Nameless,
+}
+
+/// What to make of a URI whose name has no address here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Nameless {
+    /// An error.
+    #[default]
+    Fail,
+    /// One endpoint without address ([`longshore_wire::Endpoint::is_unresolved`]): a proxy will resolve the name.
+    LeaveToProxy,
 }
 
 impl Default for ResolverOptions {
     fn default() -> Self {
-        Self { nameservers: Vec::new(), timeout: Duration::from_secs(3) }
+        Self { nameservers: Vec::new(), timeout: Duration::from_secs(3), nameless: Nameless::Fail }
     }
 }
 

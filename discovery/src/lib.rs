@@ -24,6 +24,6 @@ mod resolution;
 mod walk;
 
 pub use discovery::{Discovery, DiscoveryError};
-pub use hickory::ResolverOptions;
+pub use hickory::{Nameless, ResolverOptions};
 pub use lookup::{Absent, Answer, Family, Lookup, LookupError, Naptr, Resolve, Srv};
 pub use resolution::{Line, Resolution, Said, Step};

@@ -1,7 +1,9 @@
 //! What a resolution found, and how.
 
-use longshore_wire::Endpoint;
+use longshore_wire::uri::DEFAULT_WS_PATH;
+use longshore_wire::{ClusterUri, Endpoint, Transport};
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Endpoints in the order in which they are to be tried.
@@ -20,6 +22,26 @@ pub struct Resolution {
     pub age: Option<Duration>,
     /// How long the shortest-lived record behind this holds; `None` when no record limits it.
     pub ttl: Option<Duration>,
+}
+
+impl Resolution {
+    /// The URI's name itself as the only endpoint, for a proxy to resolve; `why` it is not resolved here is a step. As
+    /// everywhere, TLS unless the URI says otherwise.
+    pub(crate) fn left_to_proxy(uri: &ClusterUri, why: String) -> Self {
+        let transport = uri.transport.unwrap_or(Transport::Tls);
+        let port = uri.port.unwrap_or_else(|| transport.default_port());
+        let endpoint = Endpoint {
+            transport,
+            address: SocketAddr::from(([0, 0, 0, 0], port)),
+            host: uri.host.trim_end_matches('.').to_owned(),
+            path: uri.path.clone().unwrap_or_else(|| DEFAULT_WS_PATH.to_owned()),
+            tls_verify: uri.tls_verify,
+        };
+        let trails = vec![vec!["the proxy resolves the name".to_owned()]];
+        let (question, note) = (uri.to_string(), Some("the name is left to the proxy"));
+        let steps = vec![Step { question, answer: Said::Failed(why), aliases: Vec::new(), ttl: None, note }];
+        Self { endpoints: vec![endpoint], trails, steps, stale: false, age: None, ttl: None }
+    }
 }
 
 /// One question and what came back.

@@ -80,7 +80,7 @@ impl Target {
 async fn connect_tls(place: &Place) -> io::Result<Stream> {
     let options = ClientTlsOptions { verify: TlsVerify::System, ca_file: None, pin_file: None };
     let tls = ClientTls::new(options).map_err(io::Error::other)?;
-    let options = DialOptions { connect_timeout: CONNECT_TIMEOUT, tls };
+    let options = DialOptions { connect_timeout: CONNECT_TIMEOUT, ..DialOptions::new(tls) };
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in tokio::net::lookup_host((place.host.as_str(), place.port)).await? {
         let endpoint = Endpoint {

@@ -46,7 +46,7 @@ impl Finding {
 
 pub(super) async fn doctor(args: &ConfigFile, format: Format) -> anyhow::Result<()> {
     let config = run::load(args)?;
-    let discovery = Discovery::new(run::resolver(&config))?;
+    let discovery = Discovery::new(run::resolver(&config, role(&config)))?;
     let patient = Patient::new(&config)?;
     let mut findings = Vec::new();
     let mut steps = Vec::new();
@@ -95,6 +95,11 @@ fn print(format: Format, findings: &[Finding], steps: &[String], unresolved: &[S
     Ok(())
 }
 
+/// The role that is examined: a node with both dials the other control nodes as one of them.
+fn role(config: &Config) -> Role {
+    if config.has_role(Role::Control) { Role::Control } else { Role::Worker }
+}
+
 /// The node as its peers would see it.
 struct Patient {
     identity: Identity,
@@ -104,13 +109,13 @@ struct Patient {
 
 impl Patient {
     fn new(config: &Config) -> anyhow::Result<Self> {
-        let role = if config.has_role(Role::Control) { Role::Control } else { Role::Worker };
+        let role = role(config);
         let secret = longshore_transport::Secret::from_file(&config.auth.secret_file)?;
         let node = NodeId::from_u128(ulid::Ulid::generate().into());
         Ok(Self {
             identity: Identity::new(node, role, config.cluster.name.clone(), crate::RELEASE),
             keyring: Keyring::new(secret, config.auth.credential.clone()),
-            dial: run::dial_options(config)?,
+            dial: run::dial_options(config, role)?,
         })
     }
 

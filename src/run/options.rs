@@ -1,12 +1,13 @@
 //! From the configuration to each component's options.
 
+use super::proxy::proxy;
 use crate::RELEASE;
 use crate::args::local::ConfigFile;
 use crate::error::Failed;
 use anyhow::Context as _;
 use longshore_config::{Config, OnStop};
 use longshore_control::{ApiListen, Bootstrap, Disk, Listen};
-use longshore_discovery::ResolverOptions;
+use longshore_discovery::{Nameless, ResolverOptions};
 use longshore_transport::{
     Admission, AdmissionLimits, Backoff, ClientTls, ClientTlsOptions, DialOptions, ListenOptions, Secret, ServerTls,
     SessionOptions,
@@ -21,24 +22,22 @@ pub(crate) fn load(args: &ConfigFile) -> anyhow::Result<Config> {
     // A variable that is no UTF-8 cannot be one of ours with a valid value; its name is still checked by the others.
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let config = longshore_config::load(&args.file, environment)?;
-    if config.proxy.is_some() {
-        let why = "proxy.url is set, but this release cannot dial through a proxy; remove it";
-        return Err(Failed::usage(format!("{}: {why}", args.file.display())).into());
-    }
-    Ok(config)
+    Ok(longshore_config::load(&args.file, environment)?)
 }
 
-/// How names are resolved.
-pub(crate) fn resolver(config: &Config) -> ResolverOptions {
-    ResolverOptions { nameservers: config.dns.nameservers.clone(), timeout: config.dns.timeout }
+/// How names are resolved by what runs in this role.
+pub(crate) fn resolver(config: &Config, role: Role) -> ResolverOptions {
+    let proxied = proxy(config, role).is_some_and(|proxy| proxy.resolves());
+    let nameless = if proxied { Nameless::LeaveToProxy } else { Nameless::Fail };
+    ResolverOptions { nameservers: config.dns.nameservers.clone(), timeout: config.dns.timeout, nameless }
 }
 
-/// How others are dialled.
-pub(crate) fn dial_options(config: &Config) -> anyhow::Result<DialOptions> {
+/// How others are dialled by what runs in this role.
+pub(crate) fn dial_options(config: &Config, role: Role) -> anyhow::Result<DialOptions> {
     let tls = &config.tls;
     let options = ClientTlsOptions { verify: tls.verify, ca_file: tls.ca_file.clone(), pin_file: tls.pin_file.clone() };
-    Ok(DialOptions { connect_timeout: config.timers.connect_timeout, tls: ClientTls::new(options)? })
+    let proxy = proxy(config, role);
+    Ok(DialOptions { connect_timeout: config.timers.connect_timeout, tls: ClientTls::new(options)?, proxy })
 }
 
 fn session(config: &Config) -> SessionOptions {
@@ -84,11 +83,11 @@ pub(crate) fn control_options(config: &Config, bootstrap: bool) -> anyhow::Resul
         cluster: config.cluster.name.clone(),
         bootstrap: bootstrap.then(|| read_verifiers(config)).transpose()?,
         discovery: config.cluster.discovery.clone(),
-        resolver: resolver(config),
+        resolver: resolver(config, Role::Control),
         secret: Secret::from_file(&config.auth.secret_file)?,
         credential: config.auth.credential.clone(),
         listen: listeners(config, &data_dir)?,
-        dial: dial_options(config)?,
+        dial: dial_options(config, Role::Control)?,
         api,
         timers: longshore_control::Timers {
             heartbeat: timers.heartbeat,
@@ -173,10 +172,10 @@ pub(crate) fn worker_options(config: &Config) -> anyhow::Result<longshore_worker
         cluster: config.cluster.name.clone(),
         labels: config.node.labels.clone(),
         discovery,
-        resolver: resolver(config),
+        resolver: resolver(config, Role::Worker),
         secret: Secret::from_file(config.auth.worker_secret())?,
         credential: config.auth.worker_credential.clone(),
-        dial: dial_options(config)?,
+        dial: dial_options(config, Role::Worker)?,
         runtimes: config.worker.runtimes.clone(),
         session: session(config),
         backoff: Backoff::new(config.timers.reconnect_min, config.timers.reconnect_max),

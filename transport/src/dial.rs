@@ -1,147 +1,155 @@
-//! Dials one endpoint: TCP, then TLS and a WebSocket where the transport asks for them; or QUIC.
+//! Dials one endpoint, layer upon layer: TCP, a way through a proxy, TLS, a WebSocket, each where it is asked for.
 //!
-//! It resolves nothing and tries nothing twice: the endpoint's address is the one, and one deadline spans the whole.
+//! ```text
+//! TCP to the endpoint ────────────────────┐
+//!                                         ├─▶ TLS? ─▶ WebSocket? ─▶ Link
+//! TCP to the proxy ─ TLS? ─ CONNECT/SOCKS ┘
+//! QUIC to the endpoint ─────────────────────────────────▶ Link
+//! ```
+//!
+//! It resolves no name of a node and tries nothing twice, and one deadline spans the whole.
 
-use crate::link::{Carrier, Link, LinkInfo};
+mod error;
+
+pub use error::DialError;
+
+use crate::link::{Carrier, Io, Link, LinkInfo};
+use crate::proxy::{Proxy, ProxyError};
 use crate::quic;
-use crate::tls::{ClientTls, TlsError};
+use crate::tls::{ClientTls, Connector};
 use crate::ws;
 use longshore_wire::{Endpoint, Transport};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// Time for connecting, TLS and the WebSocket's opening together.
+/// Time for connecting, the proxy, TLS and the WebSocket's opening together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How to dial.
 #[derive(Debug, Clone)]
 pub struct DialOptions {
-    /// Time for TCP, TLS and the WebSocket's opening together.
+    /// Time for TCP, the proxy, TLS and the WebSocket's opening together.
     pub connect_timeout: Duration,
     /// What vouches for TLS peers.
     pub tls: ClientTls,
+    /// What to go through.
+    pub proxy: Option<Proxy>,
 }
 
 impl DialOptions {
-    /// The default deadline, and this TLS.
+    /// The default deadline, this TLS, no proxy.
     pub const fn new(tls: ClientTls) -> Self {
-        Self { connect_timeout: CONNECT_TIMEOUT, tls }
+        Self { connect_timeout: CONNECT_TIMEOUT, tls, proxy: None }
     }
-}
-
-/// Why an endpoint was not reached.
-#[derive(Debug, thiserror::Error)]
-pub enum DialError {
-    /// TCP failed.
-    #[error("cannot connect to {endpoint}: {source}")]
-    Connect {
-        /// Where.
-        endpoint: Endpoint,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Too slow.
-    #[error("{endpoint} did not answer within {after:?} ({stage})")]
-    Timeout {
-        /// Where.
-        endpoint: Endpoint,
-        /// What was being done.
-        stage: &'static str,
-        /// The deadline.
-        after: Duration,
-    },
-    /// TLS failed.
-    #[error("no TLS with {endpoint}: {source}")]
-    Tls {
-        /// Where.
-        endpoint: Endpoint,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// This node's TLS settings do not allow it.
-    #[error("no TLS with {endpoint}: {source}")]
-    TlsSettings {
-        /// Where.
-        endpoint: Endpoint,
-        /// What to correct.
-        source: TlsError,
-    },
-    /// The server answered HTTP, but did not open a WebSocket.
-    #[error(
-        "{endpoint} answered HTTP {status} instead of opening a WebSocket; check the path and what stands before it"
-    )]
-    Status {
-        /// Where.
-        endpoint: Endpoint,
-        /// HTTP status.
-        status: u16,
-    },
-    /// The server does not speak WebSocket.
-    #[error("no WebSocket with {endpoint}: {message}")]
-    WebSocket {
-        /// Where.
-        endpoint: Endpoint,
-        /// Why.
-        message: String,
-    },
 }
 
 /// Dials an endpoint.
 ///
 /// # Errors
-/// When TCP, TLS or the WebSocket fails, or together they take longer than the options allow.
+/// When TCP, the proxy, TLS or the WebSocket fails, or together they take longer than the options allow.
 pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Link, DialError> {
-    let mut stage = "TCP";
-    match tokio::time::timeout(options.connect_timeout, open(endpoint, &options.tls, &mut stage)).await {
+    let mut dial = Dial { endpoint, tls: &options.tls, stage: "TCP" };
+    match tokio::time::timeout(options.connect_timeout, dial.open(options.proxy.as_ref())).await {
         Ok(result) => result,
-        Err(_) => Err(DialError::Timeout { endpoint: endpoint.clone(), stage, after: options.connect_timeout }),
+        Err(_) => {
+            let (endpoint, stage) = (endpoint.clone(), dial.stage);
+            Err(DialError::Timeout { endpoint, stage, after: options.connect_timeout })
+        }
     }
 }
 
-async fn open(endpoint: &Endpoint, tls: &ClientTls, stage: &mut &'static str) -> Result<Link, DialError> {
-    if endpoint.transport == Transport::Quic {
-        *stage = "QUIC; a firewall may drop UDP";
-        return open_quic(endpoint, tls).await;
-    }
-    let tcp =
-        connect(endpoint.address).await.map_err(|source| DialError::Connect { endpoint: endpoint.clone(), source })?;
-    let mut info = LinkInfo {
-        carrier: Carrier::from(endpoint.transport),
-        remote: Some(endpoint.address),
-        exporter: None,
-        certified: false,
-    };
-    if !endpoint.transport.is_encrypted() {
-        *stage = "WebSocket";
-        return if endpoint.transport == Transport::Ws {
-            Ok(Link::new(open_websocket(endpoint, tcp).await?, info))
-        } else {
-            Ok(Link::new(tcp, info))
-        };
-    }
-    *stage = "TLS";
-    let connector =
-        tls.connector(endpoint).map_err(|source| DialError::TlsSettings { endpoint: endpoint.clone(), source })?;
-    let secured =
-        connector.connect(tcp).await.map_err(|source| DialError::Tls { endpoint: endpoint.clone(), source })?;
-    info.exporter = Some(secured.exporter);
-    info.certified = secured.certified;
-    *stage = "WebSocket";
-    if endpoint.transport.is_websocket() {
-        Ok(Link::new(open_websocket(endpoint, secured.stream).await?, info))
-    } else {
-        Ok(Link::new(secured.stream, info))
-    }
+/// One dial under way.
+struct Dial<'a> {
+    endpoint: &'a Endpoint,
+    tls: &'a ClientTls,
+    /// What is being done, for whoever has to say that it took too long.
+    stage: &'static str,
 }
 
-async fn open_quic(endpoint: &Endpoint, tls: &ClientTls) -> Result<Link, DialError> {
-    let connector =
-        tls.connector(endpoint).map_err(|source| DialError::TlsSettings { endpoint: endpoint.clone(), source })?;
-    quic::dial(endpoint.address, connector).await.map_err(|error| match error {
-        quic::QuicError::Connect(source) => DialError::Connect { endpoint: endpoint.clone(), source },
-        quic::QuicError::Tls(source) => DialError::Tls { endpoint: endpoint.clone(), source },
-    })
+impl Dial<'_> {
+    async fn open(&mut self, proxy: Option<&Proxy>) -> Result<Link, DialError> {
+        // UDP passes no proxy of ours.
+        let quic = self.endpoint.transport == Transport::Quic;
+        match proxy.filter(|proxy| !quic && proxy.serves(self.endpoint)) {
+            Some(proxy) => self.through(proxy).await,
+            None if self.endpoint.is_unresolved() => Err(DialError::NoAddress { endpoint: self.endpoint.clone() }),
+            None if quic => self.quic().await,
+            None => {
+                let address = self.endpoint.address;
+                let tcp = connect(address).await.map_err(|source| self.unconnected(source))?;
+                self.upgrade(tcp, address).await
+            }
+        }
+    }
+
+    fn unconnected(&self, source: std::io::Error) -> DialError {
+        DialError::Connect { endpoint: self.endpoint.clone(), source }
+    }
+
+    async fn quic(&mut self) -> Result<Link, DialError> {
+        self.stage = "QUIC; a firewall may drop UDP";
+        let connector = self.connector()?;
+        quic::dial(self.endpoint.address, connector).await.map_err(|error| match error {
+            quic::QuicError::Connect(source) => self.unconnected(source),
+            quic::QuicError::Tls(source) => DialError::Tls { endpoint: self.endpoint.clone(), source },
+        })
+    }
+
+    fn connector(&self) -> Result<Connector, DialError> {
+        let failed = |source| DialError::TlsSettings { endpoint: self.endpoint.clone(), source };
+        self.tls.connector(self.endpoint).map_err(failed)
+    }
+
+    /// Goes through a proxy. What is known as the link's remote address is the proxy's.
+    async fn through(&mut self, proxy: &Proxy) -> Result<Link, DialError> {
+        let endpoint = self.endpoint;
+        let failed = |source| DialError::Proxy { endpoint: endpoint.clone(), proxy: proxy.to_string(), source };
+        self.stage = "TCP to the proxy";
+        let (tcp, remote) = reach(proxy).await.map_err(failed)?;
+        if proxy.wants_tls() {
+            self.stage = "TLS with the proxy";
+            let secured = proxy.secure(self.tls, tcp).await.map_err(failed)?;
+            self.stage = "the proxy's answer";
+            let way = proxy.open(endpoint, secured).await.map_err(failed)?;
+            return self.upgrade(way, remote).await;
+        }
+        self.stage = "the proxy's answer";
+        let way = proxy.open(endpoint, tcp).await.map_err(failed)?;
+        self.upgrade(way, remote).await
+    }
+
+    /// TLS and a WebSocket over a stream that ends at the endpoint.
+    async fn upgrade<S: Io>(&mut self, stream: S, remote: SocketAddr) -> Result<Link, DialError> {
+        let endpoint = self.endpoint;
+        let carrier = Carrier::from(endpoint.transport);
+        let mut info = LinkInfo { carrier, remote: Some(remote), exporter: None, certified: false };
+        if !endpoint.transport.is_encrypted() {
+            return self.websocket(stream, info).await;
+        }
+        self.stage = "TLS";
+        let secured = self
+            .connector()?
+            .connect(stream)
+            .await
+            .map_err(|source| DialError::Tls { endpoint: endpoint.clone(), source })?;
+        info.exporter = Some(secured.exporter);
+        info.certified = secured.certified;
+        self.websocket(secured.stream, info).await
+    }
+
+    /// The last layer: a WebSocket, or the stream as it is.
+    async fn websocket<S: Io>(&mut self, stream: S, info: LinkInfo) -> Result<Link, DialError> {
+        if !self.endpoint.transport.is_websocket() {
+            return Ok(Link::new(stream, info));
+        }
+        self.stage = "WebSocket";
+        let opened = ws::connect(self.endpoint, stream).await.map_err(|error| match error {
+            ws::WsError::Status(status) => DialError::Status { endpoint: self.endpoint.clone(), status },
+            ws::WsError::Other(message) => DialError::WebSocket { endpoint: self.endpoint.clone(), message },
+        })?;
+        Ok(Link::new(opened, info))
+    }
 }
 
 async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
@@ -151,9 +159,14 @@ async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(tcp)
 }
 
-async fn open_websocket<S: crate::link::Io>(endpoint: &Endpoint, stream: S) -> Result<ws::WsIo<S>, DialError> {
-    ws::connect(endpoint, stream).await.map_err(|error| match error {
-        ws::WsError::Status(status) => DialError::Status { endpoint: endpoint.clone(), status },
-        ws::WsError::Other(message) => DialError::WebSocket { endpoint: endpoint.clone(), message },
-    })
+/// Connects to the first of the proxy's addresses that answers.
+async fn reach(proxy: &Proxy) -> Result<(TcpStream, SocketAddr), ProxyError> {
+    let mut failure = ProxyError::NoAddress;
+    for address in proxy.addresses().await? {
+        match connect(address).await {
+            Ok(tcp) => return Ok((tcp, address)),
+            Err(source) => failure = ProxyError::Connect { address, source },
+        }
+    }
+    Err(failure)
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! It owns every socket between nodes, the proof of who is at the other end, and the session on top. It never resolves
-//! names, never decides what a proven peer may do beyond its role, and never writes a secret into a log.
+//! names (but a proxy's), never decides what a proven peer may do beyond its role, and never writes a secret into a log.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod auth;
@@ -19,6 +19,7 @@ mod handshake;
 mod link;
 mod listen;
 mod memory;
+mod proxy;
 mod quic;
 mod session;
 mod tls;
@@ -32,5 +33,6 @@ pub use link::{Carrier, Io, Link, LinkInfo};
 pub use listen::admission::{Admission, AdmissionLimits};
 pub use listen::{ListenError, ListenOptions, Listener, Pending, UpgradeError};
 pub use memory::memory_pair;
+pub use proxy::{Bypass, Login, Proxy, ProxyError, ProxyKind};
 pub use session::{Ending, Handler, Inbound, Incoming, Request, Session, SessionOptions, Stream, failure_of};
 pub use tls::{ClientTls, ClientTlsOptions, ServerTls, TlsError};

@@ -284,13 +284,26 @@ pub struct Endpoint {
     pub tls_verify: Option<TlsVerify>,
 }
 
+impl Endpoint {
+    /// Whether only the name and the port are known, since DNS gave no address: `address` is `0.0.0.0` then, and a proxy
+    /// has to resolve the name.
+    pub fn is_unresolved(&self) -> bool {
+        self.address.ip().is_unspecified() && self.host.parse::<IpAddr>().is_err()
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.transport, self.address)?;
+        let unresolved = self.is_unresolved();
+        write!(f, "{}://", self.transport)?;
+        match unresolved {
+            true => write_authority(f, &self.host, Some(self.address.port()))?,
+            false => write!(f, "{}", self.address)?,
+        }
         if self.transport.is_websocket() {
             f.write_str(&self.path)?;
         }
-        if self.host == self.address.ip().to_string() { Ok(()) } else { write!(f, " ({})", self.host) }
+        if unresolved || self.host == self.address.ip().to_string() { Ok(()) } else { write!(f, " ({})", self.host) }
     }
 }
 

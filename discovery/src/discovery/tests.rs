@@ -68,7 +68,12 @@ impl Dns {
     }
 
     fn client(&self) -> Discovery {
-        Discovery::new(ResolverOptions { nameservers: vec![self.address], timeout: Duration::from_secs(2) }).unwrap()
+        Discovery::new(ResolverOptions {
+            nameservers: vec![self.address],
+            timeout: Duration::from_secs(2),
+            ..ResolverOptions::default()
+        })
+        .unwrap()
     }
 
     async fn stop(mut self) {
@@ -179,7 +184,11 @@ async fn dns_down_gives_the_last_known_good_marked_stale() {
     dns.naptr("c.test", (1, 1), "LSS+D2W", "_longshore._wss.c.test").await;
     dns.srv("_longshore._wss.c.test", 0, 7003, "c.test").await;
     dns.a("c.test", "127.0.0.7").await;
-    let options = ResolverOptions { nameservers: vec![dns.address], timeout: Duration::from_millis(300) };
+    let options = ResolverOptions {
+        nameservers: vec![dns.address],
+        timeout: Duration::from_millis(300),
+        ..ResolverOptions::default()
+    };
     let client = Discovery::new(options).unwrap();
     let uri: ClusterUri = "longshore://c.test".parse().unwrap();
     let fresh = client.resolve(&uri).await.unwrap();
@@ -213,4 +222,17 @@ async fn several_uris_spread_and_fail_only_together() {
     assert!(matches!(none, DiscoveryError::AllFailed(_)), "{none}");
     assert_eq!(client.resolve_all(&[]).await, Err(DiscoveryError::NoUris));
     dns.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_without_address_can_be_left_to_a_proxy() {
+    let nowhere: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let timeout = Duration::from_millis(300);
+    let options = |nameless| ResolverOptions { nameservers: vec![nowhere], timeout, nameless };
+    let uri: ClusterUri = "longshore://inside.example:443;transport=wss;path=/x".parse().unwrap();
+    assert!(Discovery::new(options(Nameless::Fail)).unwrap().resolve(&uri).await.is_err());
+    let found = Discovery::new(options(Nameless::LeaveToProxy)).unwrap().resolve_all(&[uri]).await.unwrap();
+    let [endpoint] = found.endpoints.as_slice() else { panic!("{found:?}") };
+    assert!(endpoint.is_unresolved() && endpoint.transport == Transport::Wss);
+    assert_eq!(endpoint.to_string(), "wss://inside.example:443/x");
 }

@@ -55,13 +55,24 @@ impl ClientTls {
         Ok(Self(Arc::new(modes)))
     }
 
+    /// What is needed to open TLS to a proxy itself: no proof of ours will vouch for it, so a CA must.
+    pub(crate) fn proxy_connector(&self, host: &str) -> Result<Connector, TlsError> {
+        let config = self.0.ca.clone().map_or_else(|| self.0.config(TlsVerify::System), Ok)?;
+        Ok(Connector { config, name: server_name(host)?, certified: true })
+    }
+
     /// What is needed to open TLS to this endpoint.
     pub(crate) fn connector(&self, endpoint: &Endpoint) -> Result<Connector, TlsError> {
         let verify = endpoint.tls_verify.unwrap_or(self.0.default);
-        let host = endpoint.host.strip_suffix('.').unwrap_or(&endpoint.host);
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))?;
+        let name = server_name(&endpoint.host)?;
         Ok(Connector { config: self.0.config(verify)?, name, certified: verify != TlsVerify::Binding })
     }
+}
+
+/// The name for SNI and the certificate; an IP address is checked, but never sent as SNI (RFC 6066 §3).
+fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))
 }
 
 impl fmt::Debug for ClientTls {

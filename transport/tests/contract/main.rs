@@ -27,6 +27,7 @@ mod attacks;
 mod handshake;
 mod harness;
 mod middle;
+mod proxy;
 mod quic;
 mod relay;
 mod session;

@@ -174,7 +174,7 @@ async fn serve_tcp(listener: TcpListener, reply: impl Fn(&[u8], &str) -> Option<
 }
 
 fn options(servers: &[SocketAddr]) -> ResolverOptions {
-    ResolverOptions { nameservers: servers.to_vec(), timeout: Duration::from_secs(10) }
+    ResolverOptions { nameservers: servers.to_vec(), timeout: Duration::from_secs(10), ..ResolverOptions::default() }
 }
 
 fn client(servers: &[SocketAddr]) -> Discovery {
@@ -282,7 +282,11 @@ async fn dns_may_come_up_later() {
     let held = Wire::start(Zone::default()).await;
     let address = held.address;
     drop(held);
-    let options = ResolverOptions { nameservers: vec![address], timeout: Duration::from_millis(500) };
+    let options = ResolverOptions {
+        nameservers: vec![address],
+        timeout: Duration::from_millis(500),
+        ..ResolverOptions::default()
+    };
     let client = Discovery::new(options).unwrap();
     let uri = "longshore://c.test:1".parse().unwrap();
     let error = client.resolve(&uri).await.unwrap_err();

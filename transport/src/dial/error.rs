@@ -1,0 +1,81 @@
+//! Why an endpoint was not reached: what, where, what to do.
+
+use crate::proxy::ProxyError;
+use crate::tls::TlsError;
+use longshore_wire::Endpoint;
+use std::time::Duration;
+
+/// Why an endpoint was not reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// TCP failed.
+    #[error("cannot connect to {endpoint}: {source}")]
+    Connect {
+        /// Where.
+        endpoint: Endpoint,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Only a proxy could resolve the name, and none is to be used.
+    #[error(
+        "cannot connect to {endpoint}: DNS gives no address here, and no proxy that could is used for this host; correct DNS, or proxy.url and proxy.no_proxy"
+    )]
+    NoAddress {
+        /// Where.
+        endpoint: Endpoint,
+    },
+    /// The proxy did not open a way.
+    #[error("cannot reach {endpoint} through the proxy {proxy}: {source}")]
+    Proxy {
+        /// Where.
+        endpoint: Endpoint,
+        /// The proxy, without its password.
+        proxy: String,
+        /// Why.
+        source: ProxyError,
+    },
+    /// Too slow.
+    #[error("{endpoint} did not answer within {after:?} ({stage})")]
+    Timeout {
+        /// Where.
+        endpoint: Endpoint,
+        /// What was being done.
+        stage: &'static str,
+        /// The deadline.
+        after: Duration,
+    },
+    /// TLS failed.
+    #[error("no TLS with {endpoint}: {source}")]
+    Tls {
+        /// Where.
+        endpoint: Endpoint,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// This node's TLS settings do not allow it.
+    #[error("no TLS with {endpoint}: {source}")]
+    TlsSettings {
+        /// Where.
+        endpoint: Endpoint,
+        /// What to correct.
+        source: TlsError,
+    },
+    /// The server answered HTTP, but did not open a WebSocket.
+    #[error(
+        "{endpoint} answered HTTP {status} instead of opening a WebSocket; check the path and what stands before it"
+    )]
+    Status {
+        /// Where.
+        endpoint: Endpoint,
+        /// HTTP status.
+        status: u16,
+    },
+    /// The server does not speak WebSocket.
+    #[error("no WebSocket with {endpoint}: {message}")]
+    WebSocket {
+        /// Where.
+        endpoint: Endpoint,
+        /// Why.
+        message: String,
+    },
+}
