@@ -1,23 +1,52 @@
 //! Arguments of `longshore bench`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use longshore_wire::Transport;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// `longshore bench`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
-    /// Round trips through the proxy to a worker, beside a bare echo over the same transport
+    /// Round trips through the proxy to a worker, beside a bare relay and a bare echo over the same transport
     Rpc(Rpc),
     /// Writes and reads of three control nodes, beside the disk and the bare HTTP server
     Kv(Kv),
-    /// The other end of the bare echo; started by `bench rpc`
+    /// The other end of a connection; started by the benchmarks
     #[command(hide = true)]
-    Echo {
-        /// How to listen
-        transport: Transport,
-    },
+    OtherEnd(OtherEnd),
+}
+
+/// What the other end of a connection does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Sends every message back
+    Echo,
+    /// Passes every message on to another end, and what comes back
+    Relay,
+}
+
+impl Kind {
+    /// As it is typed.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Relay => "relay",
+        }
+    }
+}
+
+/// `longshore bench other-end`
+#[derive(Debug, Args)]
+pub(crate) struct OtherEnd {
+    /// What it does
+    pub(crate) kind: Kind,
+    /// How it listens, and dials on
+    pub(crate) transport: Transport,
+    /// Where a relay passes messages on to
+    #[arg(long)]
+    pub(crate) to: Option<SocketAddr>,
 }
 
 /// How long to measure.
@@ -29,6 +58,16 @@ pub(crate) struct Pace {
     /// Time of one case in one round
     #[arg(long, default_value = "1s", value_parser = super::duration)]
     pub(crate) time: Duration,
+    /// One short round: shows that everything works, and measures nothing
+    #[arg(long, conflicts_with_all = ["rounds", "time"])]
+    quick: bool,
+}
+
+impl Pace {
+    /// The pace that was asked for.
+    pub(crate) fn wanted(self) -> Self {
+        if self.quick { Self { rounds: 1, time: Duration::from_millis(50), ..self } } else { self }
+    }
 }
 
 /// `longshore bench rpc`

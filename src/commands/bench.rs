@@ -2,8 +2,8 @@
 //!
 //! Ours and the floor take turns in every round, so that a machine that slows down slows both.
 
+mod bare;
 mod children;
-mod echo;
 mod figures;
 mod kv;
 mod load;
@@ -19,7 +19,7 @@ pub(super) async fn bench(args: Bench, format: Format) -> anyhow::Result<()> {
     match args {
         Bench::Rpc(args) => measured(rpc::rpc(&args), format).await,
         Bench::Kv(args) => measured(kv::kv(&args), format).await,
-        Bench::Echo { transport } => echo::other_end(transport).await,
+        Bench::OtherEnd(args) => bare::other_end(&args).await,
     }
 }
 

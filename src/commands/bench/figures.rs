@@ -1,7 +1,7 @@
 //! What was measured, and how it is printed.
 
 use crate::output::{self, Format, Table};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// Latencies of one case in one round.
@@ -13,77 +13,180 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// Operations per second.
-    fn rate(&self) -> f64 {
-        self.latencies.len() as f64 / self.elapsed.as_secs_f64()
-    }
-
     /// Rate, median and 99th percentile.
-    fn figures(mut self) -> Figures {
-        let rate = self.rate();
+    pub(super) fn figures(mut self) -> Figures {
+        let rate = self.latencies.len() as f64 / self.elapsed.as_secs_f64();
         self.latencies.sort_unstable();
         let at = |percent: usize| {
             let index = self.latencies.len().saturating_sub(1) * percent / 100;
             self.latencies.get(index).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e6)
         };
-        Figures { rate, p50_us: at(50), p99_us: at(99) }
+        Figures { rate, p50_us: Some(at(50)), p99_us: Some(at(99)) }
     }
 }
 
 /// Figures of one case in one round.
 #[derive(Clone, Copy)]
-struct Figures {
-    rate: f64,
-    p50_us: f64,
-    p99_us: f64,
+pub(super) struct Figures {
+    /// In the case's unit.
+    pub(super) rate: f64,
+    /// Median, in microseconds, where single operations are measured.
+    pub(super) p50_us: Option<f64>,
+    /// 99th percentile, in microseconds.
+    pub(super) p99_us: Option<f64>,
 }
 
 impl Figures {
-    fn json(self) -> Value {
-        let tenths = |number: f64| (number * 10.0).round() / 10.0;
-        json!({"rate": self.rate.round(), "p50_us": tenths(self.p50_us), "p99_us": tenths(self.p99_us)})
+    /// Something that has a rate only.
+    pub(super) const fn rate(rate: f64) -> Self {
+        Self { rate, p50_us: None, p99_us: None }
+    }
+
+    fn json(self) -> Map<String, Value> {
+        let mut map = Map::new();
+        map.insert("rate".to_owned(), rounded(self.rate).into());
+        let latencies = [("p50_us", self.p50_us), ("p99_us", self.p99_us)];
+        map.extend(latencies.into_iter().filter_map(|(name, time)| Some((name.to_owned(), rounded(time?).into()))));
+        map
+    }
+
+    fn cells(self) -> [String; 3] {
+        let time = |time: Option<f64>| time.map_or("-".to_owned(), shown);
+        [shown(self.rate), time(self.p50_us), time(self.p99_us)]
     }
 }
 
-/// One case: ours beside the floor, round by round.
+/// Four digits tell all that a noisy machine can.
+fn rounded(number: f64) -> f64 {
+    let step = match number.abs() {
+        ..10.0 => 0.001,
+        ..1000.0 => 0.1,
+        _ => 1.0,
+    };
+    // Dividing by a whole number leaves no tail of binary digits.
+    (number / step).round() / (1.0_f64 / step).round()
+}
+
+fn shown(number: f64) -> String {
+    match number.abs() {
+        ..10.0 => format!("{number:.3}"),
+        ..1000.0 => format!("{number:.1}"),
+        _ => format!("{number:.0}"),
+    }
+}
+
+/// The figure that a case is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Main {
+    /// More is better.
+    Rate,
+    /// The median latency: less is better.
+    P50,
+}
+
+impl Main {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::P50 => "p50_us",
+        }
+    }
+
+    fn of(self, figures: Figures) -> f64 {
+        match self {
+            Self::Rate => figures.rate,
+            Self::P50 => figures.p50_us.unwrap_or(f64::NAN),
+        }
+    }
+}
+
+/// One case: ours beside its floors, round by round. The first floor is the one that counts.
 pub(super) struct Case {
     name: String,
     unit: &'static str,
-    floor: &'static str,
-    rounds: Vec<(Figures, Figures)>,
+    main: Main,
+    floors: &'static [&'static str],
+    rounds: Vec<(Figures, Vec<Figures>)>,
 }
 
 impl Case {
-    pub(super) fn new(name: impl Into<String>, unit: &'static str, floor: &'static str) -> Self {
-        Self { name: name.into(), unit, floor, rounds: Vec::new() }
+    pub(super) fn new(name: impl Into<String>, unit: &'static str, floors: &'static [&'static str]) -> Self {
+        Self { name: name.into(), unit, main: Main::Rate, floors, rounds: Vec::new() }
     }
 
-    /// Adds a round.
-    pub(super) fn add(&mut self, ours: Round, floor: Round) {
-        self.rounds.push((ours.figures(), floor.figures()));
+    /// The same with another main figure.
+    pub(super) fn about(self, main: Main) -> Self {
+        Self { main, ..self }
     }
 
-    /// The round in the middle by rate, of ours or of the floor.
-    fn median(&self, side: fn(&(Figures, Figures)) -> Figures) -> Figures {
-        let mut all: Vec<Figures> = self.rounds.iter().map(side).collect();
-        all.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-        all.get(all.len() / 2).copied().unwrap_or(Figures { rate: f64::NAN, p50_us: f64::NAN, p99_us: f64::NAN })
+    /// Adds a round: ours, and each of the floors.
+    pub(super) fn add(&mut self, ours: Figures, floors: impl Into<Vec<Figures>>) {
+        self.rounds.push((ours, floors.into()));
+    }
+
+    /// The round in the middle by the main figure.
+    fn median(&self, side: impl Fn(&(Figures, Vec<Figures>)) -> Option<Figures>) -> Figures {
+        let mut all: Vec<Figures> = self.rounds.iter().filter_map(side).collect();
+        all.sort_by(|a, b| self.main.of(*a).total_cmp(&self.main.of(*b)));
+        all.get(all.len() / 2).copied().unwrap_or(Figures::rate(f64::NAN))
+    }
+
+    fn ours(&self) -> Figures {
+        self.median(|round| Some(round.0))
+    }
+
+    fn floor(&self, index: usize) -> Figures {
+        self.median(|round| round.1.get(index).copied())
     }
 
     /// The ratio in the middle: each round's own, since both sides of a round had the same machine.
-    fn ratio(&self) -> f64 {
-        let mut ratios: Vec<f64> = self.rounds.iter().map(|(ours, floor)| ours.rate / floor.rate).collect();
+    fn ratio(&self, index: usize) -> f64 {
+        let ratio = |round: &(Figures, Vec<Figures>)| Some(self.main.of(round.0) / self.main.of(*round.1.get(index)?));
+        let mut ratios: Vec<f64> = self.rounds.iter().filter_map(ratio).collect();
         ratios.sort_by(f64::total_cmp);
         ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
     fn json(&self) -> Value {
-        let mut floor = self.median(|round| round.1).json();
-        floor["name"] = self.floor.into();
-        let ratio = (self.ratio() * 1000.0).round() / 1000.0;
-        let (case, unit, ours, rounds) =
-            (&self.name, self.unit, self.median(|round| round.0).json(), self.rounds.len());
-        json!({"case": case, "unit": unit, "ours": ours, "floor": floor, "ratio": ratio, "rounds": rounds})
+        let floors = self.floors.iter().enumerate().map(|(index, name)| {
+            let mut floor = Map::from_iter([("name".to_owned(), (*name).into())]);
+            floor.extend(self.floor(index).json());
+            floor.insert("ratio".to_owned(), rounded(self.ratio(index)).into());
+            Value::Object(floor)
+        });
+        let mut floors: Vec<Value> = floors.collect();
+        let others = floors.split_off(floors.len().min(1));
+        let mut json = json!({"case": self.name, "unit": self.unit, "ours": self.ours().json()});
+        if let Some(floor) = floors.pop() {
+            json["ratio"] = floor["ratio"].clone();
+            json["ratio_of"] = self.main.name().into();
+            json["floor"] = floor;
+        }
+        if !others.is_empty() {
+            json["other_floors"] = others.into();
+        }
+        json["rounds"] = self.rounds.len().into();
+        json
+    }
+
+    fn rows(&self, table: &mut Table) {
+        for index in 0..self.floors.len().max(1) {
+            let mut cells = vec![String::new(); 5];
+            if index == 0 {
+                cells = vec![self.name.clone(), self.unit.to_owned()];
+                cells.extend(self.ours().cells());
+            }
+            match self.floors.get(index) {
+                Some(name) => {
+                    cells.push((*name).to_owned());
+                    cells.extend(self.floor(index).cells());
+                    cells.push(format!("{:.3}", self.ratio(index)));
+                    cells.push(self.main.name().to_owned());
+                }
+                None => cells.extend(std::iter::repeat_n("-".to_owned(), 6)),
+            }
+            table.row(cells);
+        }
     }
 }
 
@@ -92,42 +195,39 @@ pub(super) fn print(cases: &[Case], format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return output::json(&cases.iter().map(Case::json).collect::<Vec<_>>());
     }
-    let names = ["CASE", "RATE/S", "P50 US", "P99 US", "FLOOR", "RATE/S", "P50 US", "P99 US", "RATIO"];
+    let names = ["CASE", "UNIT", "RATE", "P50 US", "P99 US", "FLOOR", "RATE", "P50 US", "P99 US", "RATIO", "OF"];
     let mut table = Table::new(&names, format == Format::Wide);
-    for case in cases {
-        let (ours, floor) = (case.median(|round| round.0), case.median(|round| round.1));
-        let mut cells = vec![case.name.clone()];
-        cells.extend(shown(ours));
-        cells.push(case.floor.to_owned());
-        cells.extend(shown(floor));
-        cells.push(format!("{:.3}", case.ratio()));
-        table.row(cells);
-    }
+    cases.iter().for_each(|case| case.rows(&mut table));
     table.print()
-}
-
-fn shown(figures: Figures) -> [String; 3] {
-    [format!("{:.0}", figures.rate), format!("{:.1}", figures.p50_us), format!("{:.1}", figures.p99_us)]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn round(operations: u64) -> Round {
+    fn round(operations: u64) -> Figures {
         let latencies = (1..=operations).map(Duration::from_micros).collect();
-        Round { latencies, elapsed: Duration::from_secs(1) }
+        Round { latencies, elapsed: Duration::from_secs(1) }.figures()
     }
 
     #[test]
     fn the_median_round_counts() {
-        let mut case = Case::new("c", "requests/s", "floor");
+        let mut case = Case::new("c", "requests/s", &["floor", "other"]);
         for operations in [100, 300, 200] {
-            case.add(round(operations), round(1000));
+            case.add(round(operations), [round(1000), round(100)]);
         }
         let json = case.json();
         assert_eq!(json["ours"], json!({"rate": 200.0, "p50_us": 100.0, "p99_us": 198.0}));
         assert_eq!(json["floor"]["name"], "floor");
-        assert_eq!(json["ratio"], 0.2);
+        assert_eq!((&json["ratio"], &json["ratio_of"]), (&json!(0.2), &json!("rate")));
+        assert_eq!(json["other_floors"][0]["ratio"], 2.0);
+        let latency = case.about(Main::P50).json();
+        assert_eq!((&latency["ratio"], &latency["ratio_of"]), (&json!(0.2), &json!("p50_us")));
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!([3.14159, 271.828, 123_456.7].map(rounded), [3.142, 271.8, 123_457.0]);
+        assert_eq!(json!(rounded(0.1 + 0.2)), json!(0.3));
     }
 }

@@ -43,15 +43,16 @@ impl What {
         }
     }
 
-    const fn floor(self) -> &'static str {
+    const fn floor(self) -> &'static [&'static str] {
         match self {
-            Self::Put => "fdatasync of 256 bytes, one after the other",
-            _ => "livez over the same connections",
+            Self::Put => &["fdatasync of 256 bytes, one after the other"],
+            _ => &["livez over the same connections"],
         }
     }
 }
 
 pub(super) async fn kv(args: &Kv) -> anyhow::Result<Vec<Case>> {
+    let pace = args.pace.wanted();
     let mut children = Children::new(args.data.as_deref())?;
     for _ in 0..NODES {
         children.control(&[Transport::Tls])?;
@@ -69,20 +70,20 @@ pub(super) async fn kv(args: &Kv) -> anyhow::Result<Vec<Case>> {
     let mut pool = clients(&children, most).await?;
     // Every key is there before it is read.
     pool = once(pool, What::Put).await?;
-    let mut progress = Progress::new("measuring", u64::from(args.pace.rounds) * cases.len() as u64);
-    for _ in 0..args.pace.rounds {
+    let mut progress = Progress::new("measuring", u64::from(pace.rounds) * cases.len() as u64);
+    for _ in 0..pace.rounds {
         for (what, count, case) in &mut cases {
             let rest = pool.split_off(*count as usize);
-            let (ours, busy) = closed_loop(pool, args.pace.time, Operation(*what)).await?;
+            let (ours, busy) = closed_loop(pool, pace.time, Operation(*what)).await?;
             let (floor, busy) = match what {
-                What::Put => (sync_floor(children.folder(), args.pace.time).await?, busy),
-                _ => closed_loop(busy, args.pace.time, Operation(What::Livez)).await?,
+                What::Put => (sync_floor(children.folder(), pace.time).await?, busy),
+                _ => closed_loop(busy, pace.time, Operation(What::Livez)).await?,
             };
             pool = busy;
             pool.extend(rest);
             // Clients come back in the order in which they ended; the nodes shall be used evenly by the few as well.
             pool.sort_by_key(|client| client.number);
-            case.add(ours, floor);
+            case.add(ours.figures(), [floor.figures()]);
             progress.add(1);
         }
     }

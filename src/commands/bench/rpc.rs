@@ -1,8 +1,8 @@
-//! `bench rpc`: client session → control node → proxy → worker and back, beside a bare echo.
+//! `bench rpc`: client session → control node → worker and back, beside a bare relay and a bare echo.
 
+use super::bare::{self, Bare, MESSAGE};
 use super::children::{CLUSTER, Children};
-use super::echo::{self, Echo, MESSAGE};
-use super::figures::{Case, Round};
+use super::figures::{Case, Main, Round};
 use super::load::{AsyncOperation, closed_loop};
 use crate::RELEASE;
 use crate::args::bench::Rpc;
@@ -15,10 +15,13 @@ use longshore_wire::{NodeId, Role, Transport, encode};
 use serde_json::Value;
 use std::time::Duration;
 
+/// The floors; what has to be compared with is the relay, which makes as many hops.
+const FLOORS: &[&str] = &["bare relay", "bare echo"];
 /// Deadline of one request.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(super) async fn rpc(args: &Rpc) -> anyhow::Result<Vec<Case>> {
+    let pace = args.pace.wanted();
     let mut children = Children::new(None)?;
     let mut transports = args.transports.clone();
     transports.dedup();
@@ -38,16 +41,18 @@ pub(super) async fn rpc(args: &Rpc) -> anyhow::Result<Vec<Case>> {
     for (number, lane) in lanes.iter().enumerate() {
         for in_flight in &args.in_flight {
             let name = format!("rpc over {}, {in_flight} in flight", lane.transport);
-            cases.push((number, *in_flight, Case::new(name, "requests/s", "bare echo of 64 bytes")));
+            let main = if *in_flight == 1 { Main::P50 } else { Main::Rate };
+            cases.push((number, *in_flight, Case::new(name, "requests/s", FLOORS).about(main)));
         }
     }
-    let mut progress = Progress::new("measuring", u64::from(args.pace.rounds) * cases.len() as u64);
-    for _ in 0..args.pace.rounds {
+    let mut progress = Progress::new("measuring", u64::from(pace.rounds) * cases.len() as u64);
+    for _ in 0..pace.rounds {
         for (lane, in_flight, case) in &mut cases {
             let lane = lanes.get_mut(*lane).context("a lane for each transport")?;
-            let ours = lane.ours(*in_flight, args.pace.time).await?;
-            let floor = lane.echo.round(*in_flight, args.pace.time).await?;
-            case.add(ours, floor);
+            let ours = lane.ours(*in_flight, pace.time).await?;
+            let relay = lane.relay.round(*in_flight, pace.time).await?;
+            let echo = lane.echo.round(*in_flight, pace.time).await?;
+            case.add(ours.figures(), [relay.figures(), echo.figures()]);
             progress.add(1);
         }
     }
@@ -60,12 +65,13 @@ fn worker(nodes: &Value, name: &str) -> anyhow::Result<NodeId> {
     Ok(id.parse()?)
 }
 
-/// One transport: a session to a worker that is connected over it too, and the bare echo.
+/// One transport: a session to a worker that is connected over it too, and its floors.
 struct Lane {
     transport: Transport,
     session: Session,
     body: Vec<u8>,
-    echo: Echo,
+    relay: Bare,
+    echo: Bare,
     /// Nothing comes in; dropping it would end the session.
     _inbound: Inbound,
 }
@@ -75,14 +81,15 @@ impl Lane {
         let node = NodeId::from_u128(ulid::Ulid::generate().into());
         let identity = Identity::new(node, Role::Client, CLUSTER, RELEASE);
         let keyring = Keyring::new(children.client_secret()?, Role::Client.name().to_owned());
-        let endpoint = echo::endpoint(transport, children.listening(transport)?);
-        let link = dial(&endpoint, &echo::dial_options()?).await?;
+        let endpoint = bare::endpoint(transport, children.listening(transport)?);
+        let link = dial(&endpoint, &bare::dial_options()?).await?;
         let proven = prove(link, &identity, &keyring, Role::Control).await?;
         let (session, inbound) = Session::start(proven, SessionOptions::default());
         let request = ClassRequest { class: "echo".to_owned(), body: Value::String("x".repeat(MESSAGE)) };
         let body = encode(&FromClient::Request { node: worker, request });
-        let echo = Echo::start(transport).await?;
-        Ok(Self { transport, session, body, echo, _inbound: inbound })
+        let relay = Bare::relay(transport).await?;
+        let echo = Bare::echo(transport).await?;
+        Ok(Self { transport, session, body, relay, echo, _inbound: inbound })
     }
 
     async fn ours(&self, in_flight: u32, time: Duration) -> anyhow::Result<Round> {
