@@ -2,11 +2,13 @@
 //!
 //! It owns the order of start and stop: control first, worker first to go. A second signal ends the process at once.
 
+mod descriptors;
 mod options;
 mod proxy;
 mod roles;
 mod signals;
 
+pub(crate) use descriptors::raise_descriptors;
 pub(crate) use options::{control_options, dial_options, load, make_folder, resolver, worker_options};
 pub(crate) use signals::Signals;
 
@@ -14,7 +16,6 @@ use crate::args::local::Run;
 use crate::error::{Exit, Failed};
 use longshore_wire::Role;
 use roles::Roles;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::time::Duration;
 
 /// Time for a graceful end: a task's ten seconds, and a little for the rest.
@@ -22,8 +23,12 @@ pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(15);
 
 pub(crate) async fn run(args: &Run) -> anyhow::Result<()> {
     let config = load(&args.config)?;
+    // Not for workers alone: their tasks would inherit it, and some programs still use select(2).
     if config.has_role(Role::Control) {
-        raise_descriptor_limit();
+        match raise_descriptors() {
+            Some(limit) => tracing::info!(limit, "file descriptors: every session takes one"),
+            None => tracing::info!("file descriptors: no limit"),
+        }
     }
     let mut signals = Signals::new()?;
     let starting = Roles::start(&config, args);
@@ -51,14 +56,6 @@ pub(crate) async fn run(args: &Run) -> anyhow::Result<()> {
             tracing::info!("stopped");
             Ok(())
         }
-    }
-}
-
-/// Each session is a file descriptor, and the customary limit of 1,024 is there for programs that use select(2).
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::warn!(%error, "the limit of file descriptors could not be raised to its maximum");
     }
 }
 

@@ -11,6 +11,8 @@ use std::time::Duration;
 pub(crate) enum Bench {
     /// Round trips through the proxy to a worker, beside a bare relay and a bare echo over the same transport
     Rpc(Rpc),
+    /// Thousands of idle workers on one control node: memory, pings, and how soon all are back after it was killed
+    Workers(Workers),
     /// Writes and reads of three control nodes, beside the disk and the bare HTTP server
     Kv(Kv),
     /// The other end of a connection; started by the benchmarks
@@ -81,6 +83,37 @@ pub(crate) struct Rpc {
     /// How many requests at once
     #[arg(long, value_delimiter = ',', default_value = "1,64", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) in_flight: Vec<u32>,
+}
+
+/// `longshore bench workers`
+#[derive(Debug, Args)]
+pub(crate) struct Workers {
+    /// How many workers
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub(crate) count: u32,
+    /// How they are connected
+    #[arg(long, default_value = "wss")]
+    pub(crate) transport: Transport,
+    /// How long they are watched while idle
+    #[arg(long, default_value = "30s", value_parser = super::duration)]
+    pub(crate) idle: Duration,
+    /// Time before memory is looked at
+    #[arg(long, default_value = "10s", value_parser = super::duration)]
+    pub(crate) settle: Duration,
+    /// Five workers for a moment: shows that everything works, and measures nothing
+    #[arg(long, conflicts_with_all = ["count", "idle", "settle"])]
+    quick: bool,
+}
+
+impl Workers {
+    /// What was asked for.
+    pub(crate) fn wanted(&self) -> Self {
+        let short = Duration::from_millis(100);
+        match self.quick {
+            true => Self { count: 5, idle: short, settle: short, ..*self },
+            false => Self { ..*self },
+        }
+    }
 }
 
 /// `longshore bench kv`

@@ -7,7 +7,9 @@ mod children;
 mod figures;
 mod kv;
 mod load;
+mod process;
 mod rpc;
+mod workers;
 
 use crate::args::bench::Bench;
 use crate::error::{Exit, Failed};
@@ -18,6 +20,7 @@ use figures::Case;
 pub(super) async fn bench(args: Bench, format: Format) -> anyhow::Result<()> {
     match args {
         Bench::Rpc(args) => measured(rpc::rpc(&args), format).await,
+        Bench::Workers(args) => measured(workers::workers(&args.wanted()), format).await,
         Bench::Kv(args) => measured(kv::kv(&args), format).await,
         Bench::OtherEnd(args) => bare::other_end(&args).await,
     }

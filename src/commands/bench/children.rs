@@ -5,13 +5,14 @@ use crate::client::{Call, Client};
 use crate::commands::{init, items};
 use anyhow::Context as _;
 use longshore_transport::Secret;
-use longshore_wire::Transport;
 use longshore_wire::credential::MIN_ITERATIONS;
+use longshore_wire::{Role, Transport};
 use serde_json::Value;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -28,6 +29,7 @@ pub(super) struct Children {
     // Killed when dropped, and dropped before the folder goes: fields go in this order.
     running: Vec<(String, Child)>,
     folder: TempDir,
+    log: &'static str,
     apis: Vec<SocketAddr>,
     listening: Vec<(Transport, SocketAddr)>,
 }
@@ -43,7 +45,12 @@ impl Children {
         };
         let dir = folder.path().join("made");
         init::write_all(&Init { dir, cluster: CLUSTER.to_owned(), iterations: MIN_ITERATIONS })?;
-        Ok(Self { folder, running: Vec::new(), apis: Vec::new(), listening: Vec::new() })
+        Ok(Self { folder, running: Vec::new(), log: "warn", apis: Vec::new(), listening: Vec::new() })
+    }
+
+    /// What the children shall log from now on.
+    pub(super) const fn log(&mut self, log: &'static str) {
+        self.log = log;
     }
 
     /// Where the children keep their data.
@@ -51,9 +58,9 @@ impl Children {
         self.folder.path()
     }
 
-    /// The secret of the client role.
-    pub(super) fn client_secret(&self) -> anyhow::Result<Secret> {
-        Ok(Secret::from_file(self.made("client.secret"))?)
+    /// The secret of a role.
+    pub(super) fn secret(&self, role: Role) -> anyhow::Result<Secret> {
+        Ok(Secret::from_file(self.made(&format!("{}.secret", role.name())))?)
     }
 
     /// The API of control node `index`.
@@ -116,13 +123,43 @@ impl Children {
     fn start(&mut self, name: &str, config: &str, arguments: &[&str]) -> anyhow::Result<()> {
         let file = self.folder.path().join(format!("{name}.toml"));
         std::fs::write(&file, config)?;
-        let log = File::create(file.with_extension("log"))?;
+        self.spawn(name, arguments)
+    }
+
+    /// Starts a process whose configuration is there.
+    fn spawn(&mut self, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        let file = self.folder.path().join(format!("{name}.toml"));
+        let log = File::options().create(true).append(true).open(file.with_extension("log"))?;
         let program = std::env::current_exe().context("cannot find this program itself")?;
         let mut command = Command::new(program);
-        command.args(["run", "-c"]).arg(&file).args(arguments).env("LONGSHORE_LOG", "warn");
+        command.args(["run", "-c"]).arg(&file).args(arguments).env("LONGSHORE_LOG", self.log);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         self.running.push((name.to_owned(), command.spawn().context("cannot start a child process")?));
         Ok(())
+    }
+
+    /// Cuts a child with SIGKILL, and waits for its end.
+    pub(super) async fn kill(&mut self, name: &str) -> anyhow::Result<()> {
+        let index = self.running.iter().position(|(running, _)| running == name).context("no such child runs")?;
+        let (_, mut child) = self.running.swap_remove(index);
+        Ok(child.kill().await?)
+    }
+
+    /// Starts a child again that was killed.
+    pub(super) fn restart(&mut self, name: &str) -> anyhow::Result<()> {
+        self.spawn(name, &[])
+    }
+
+    /// A child's process id.
+    pub(super) fn pid(&self, name: &str) -> anyhow::Result<u32> {
+        let child = self.running.iter().find(|(running, _)| running == name);
+        child.and_then(|(_, child)| child.id()).with_context(|| format!("{name} does not run"))
+    }
+
+    /// How many lines of a child's log hold this text.
+    pub(super) fn logged(&self, name: &str, text: &str) -> anyhow::Result<usize> {
+        let log = std::fs::read_to_string(self.folder.path().join(format!("{name}.log")))?;
+        Ok(log.lines().filter(|line| line.contains(text)).count())
     }
 
     /// Waits until the nodes that the first control node knows are as wanted.
@@ -150,7 +187,18 @@ impl Children {
     }
 }
 
-/// An address that nobody has at this moment.
+/// An address that nobody has at this moment. Not one of those that the system gives to who dials: while a killed node is
+/// away, one of ten thousand workers that dial would get it, and be connected to itself.
 fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+    const PORTS: std::ops::Range<u16> = 10_000..30_000;
+    /// Where the next search begins, so that no two get the same before they use it.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = std::process::id() as u16;
+    for _ in PORTS {
+        let offset = start.wrapping_add(NEXT.fetch_add(1, Relaxed)) % (PORTS.end - PORTS.start);
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, PORTS.start + offset)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    anyhow::bail!("no port from {} to {} is free", PORTS.start, PORTS.end)
 }

@@ -28,7 +28,7 @@ impl Round {
 /// Figures of one case in one round.
 #[derive(Clone, Copy)]
 pub(super) struct Figures {
-    /// In the case's unit.
+    /// In the case's unit; a rate unless the unit says otherwise.
     pub(super) rate: f64,
     /// Median, in microseconds, where single operations are measured.
     pub(super) p50_us: Option<f64>,

@@ -80,7 +80,7 @@ impl Lane {
     async fn open(children: &Children, transport: Transport, worker: NodeId) -> anyhow::Result<Self> {
         let node = NodeId::from_u128(ulid::Ulid::generate().into());
         let identity = Identity::new(node, Role::Client, CLUSTER, RELEASE);
-        let keyring = Keyring::new(children.client_secret()?, Role::Client.name().to_owned());
+        let keyring = Keyring::new(children.secret(Role::Client)?, Role::Client.name().to_owned());
         let endpoint = bare::endpoint(transport, children.listening(transport)?);
         let link = dial(&endpoint, &bare::dial_options()?).await?;
         let proven = prove(link, &identity, &keyring, Role::Control).await?;

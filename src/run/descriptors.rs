@@ -1,0 +1,33 @@
+//! The limit of open files: every session is one.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raises the soft limit to the hard one, as a process that does not use `select(2)` may. Says what the limit is now;
+/// `None` when there is none.
+pub(crate) fn raise_descriptors() -> Option<u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return current;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+            current
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_becomes_the_hard_one() {
+        let before = getrlimit(Resource::Nofile);
+        let lower = before.current.map_or(1024, |current| current / 2);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(lower), ..before.clone() }).unwrap();
+        assert_eq!(raise_descriptors(), before.maximum);
+        assert_eq!(getrlimit(Resource::Nofile).current, before.maximum);
+    }
+}
