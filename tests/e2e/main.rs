@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod archives;
+mod bench;
 mod capture;
 mod cli;
 mod cluster;

@@ -26,6 +26,8 @@ use tokio::time::sleep;
 const CONTROL: &str = "control-1";
 /// Time for all workers to be driven.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// Time in which every worker should have had a ping answered.
+const FIRST_PINGS: Duration = Duration::from_secs(15);
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// Files that a process needs besides its workers' sockets.
@@ -71,7 +73,10 @@ struct Idle {
 }
 
 async fn idle(children: &Children, crowd: &Crowd, args: &Workers, empty: f64) -> anyhow::Result<Idle> {
-    sleep(args.settle).await;
+    let settled = Instant::now();
+    while settled.elapsed() < args.settle || (crowd.pinged() < args.count as usize && settled.elapsed() < FIRST_PINGS) {
+        sleep(LOOK).await;
+    }
     let pid = children.pid(CONTROL)?;
     let (unanswered, lost) = (children.logged(CONTROL, UNANSWERED)?, crowd.lost());
     let (cpu, start) = (process::cpu(pid)?, Instant::now());

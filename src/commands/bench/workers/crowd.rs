@@ -11,9 +11,10 @@ use longshore_transport::{
 use longshore_wire::edge::{Attach, AttachReply, Report, ToControl};
 use longshore_wire::task::NodeState;
 use longshore_wire::{Endpoint, Epoch, Labels, NodeId, RequestId, Role, Transport, decode, encode};
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
@@ -39,13 +40,19 @@ struct Shared {
     /// Raised when the control node is killed: who was driven before counts no longer.
     round: AtomicU32,
     driven: AtomicU32,
-    pinged: AtomicUsize,
+    sessions: Mutex<HashMap<NodeId, Session>>,
     lost: AtomicU64,
     failed: AtomicU64,
     /// When the latest worker was taken on.
     last: Mutex<Option<Instant>>,
     /// Why the latest attempt failed.
     example: Mutex<Option<String>>,
+}
+
+impl Shared {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<NodeId, Session>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Crowd {
@@ -55,7 +62,7 @@ impl Crowd {
             keyring: Keyring::new(Secret::from_bytes(secret.text().as_bytes())?, Role::Worker.name().to_owned()),
             round: AtomicU32::new(0),
             driven: AtomicU32::new(0),
-            pinged: AtomicUsize::new(0),
+            sessions: Mutex::default(),
             lost: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             last: Mutex::default(),
@@ -90,9 +97,9 @@ impl Crowd {
         self.shared.driven.store(0, Relaxed);
     }
 
-    /// How many have had a ping answered in their present session, at their latest report.
+    /// How many have a session in which a ping was answered.
     pub(super) fn pinged(&self) -> usize {
-        self.shared.pinged.load(Relaxed)
+        self.shared.sessions().values().filter(|session| session.rtt().is_some()).count()
     }
 
     /// How many sessions have ended so far.
@@ -185,21 +192,17 @@ impl Worker {
         let round = self.shared.round.load(Relaxed);
         self.shared.driven.fetch_add(1, Relaxed);
         *self.shared.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        let mut pinged = false;
+        self.shared.sessions().insert(self.identity.node, session.clone());
         let mut pause = Duration::ZERO;
         while timeout(pause, session.closed()).await.is_err() {
             // The first report follows at once, as a worker's does.
             if session.request(encode(&ToControl::Report(report())), REPORT).await.is_err() {
                 tracing::debug!(worker = self.name, "a report was not taken");
             }
-            if !pinged && session.rtt().is_some() {
-                pinged = true;
-                self.shared.pinged.fetch_add(1, Relaxed);
-            }
             pause = REPORT_EVERY;
         }
         self.shared.lost.fetch_add(1, Relaxed);
-        self.shared.pinged.fetch_sub(usize::from(pinged), Relaxed);
+        self.shared.sessions().remove(&self.identity.node);
         if self.shared.round.load(Relaxed) == round {
             self.shared.driven.fetch_sub(1, Relaxed);
         }

@@ -1,0 +1,53 @@
+//! The benchmarks do what they say, in small; what they measure is not looked at.
+
+use crate::process::BINARY;
+use serde_json::Value;
+use std::process::{Command, Output};
+
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(BINARY)
+        .args(["bench"])
+        .args(arguments)
+        .args(["--quick", "-o", "json"])
+        .output()
+        .expect("the built program starts")
+}
+
+fn cases(arguments: &[&str]) -> Vec<Value> {
+    let output = bench(arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("it prints JSON")
+}
+
+fn case<'a>(cases: &'a [Value], name: &str) -> &'a Value {
+    let found = cases.iter().find(|case| case["case"].as_str().is_some_and(|case| case.contains(name)));
+    found.unwrap_or_else(|| panic!("no case '{name}' in {cases:?}"))
+}
+
+#[test]
+fn requests_stand_beside_a_relay_and_an_echo() {
+    let cases = cases(&["rpc", "--transports", "tcp,wss", "--in-flight", "1,8"]);
+    assert_eq!(cases.len(), 4);
+    for case in &cases {
+        assert!(
+            case["ours"]["rate"].as_f64().unwrap() > 0.0 && case["ours"]["p99_us"].as_f64().unwrap() > 0.0,
+            "{case}"
+        );
+        assert_eq!(
+            (&case["floor"]["name"], &case["other_floors"][0]["name"]),
+            (&"bare relay".into(), &"bare echo".into())
+        );
+        assert!(case["ratio"].as_f64().unwrap() > 0.0, "{case}");
+    }
+    let one = case(&cases, "rpc over tcp, 1 in flight");
+    assert_eq!((&one["ratio_of"], &case(&cases, "8 in flight")["ratio_of"]), (&"p50_us".into(), &"rate".into()));
+}
+
+#[test]
+fn workers_come_back_to_a_killed_control_node() {
+    let cases = cases(&["workers", "--transport", "wss"]);
+    let value = |name| case(&cases, name)["ours"]["rate"].as_f64().unwrap();
+    assert_eq!((value("sessions lost"), value("whose pings were answered")), (0.0, 5.0));
+    assert!(value("killed and started again: until all 5 are driven") > 0.0);
+    assert!(case(&cases, "killed and started again")["floor"]["rate"].as_f64().is_some());
+}
