@@ -4,8 +4,8 @@ use super::super::bare;
 use super::super::children::CLUSTER;
 use super::super::process;
 use crate::RELEASE;
-use longshore_transport::{Identity, Keyring, Secret, Verifiers, dial, make_verifier, prove, verify};
-use longshore_wire::credential::{MIN_ITERATIONS, Verifier};
+use longshore_transport::{Identity, Keyring, Secret, dial, make_verifier, prove, verify};
+use longshore_wire::credential::MIN_ITERATIONS;
 use longshore_wire::{NodeId, Role, Transport};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -13,19 +13,12 @@ use std::time::Duration;
 /// So many are enough to know the cost of one.
 pub(super) const MOST: u32 = 500;
 
-struct One(Verifier);
-
-impl Verifiers for One {
-    fn find(&self, credential: &str) -> Option<Verifier> {
-        (credential == self.0.credential).then(|| self.0.clone())
-    }
-}
-
 /// Processor time of one handshake.
 pub(super) async fn measure(transport: Transport, count: u32) -> anyhow::Result<Duration> {
     let secret = Secret::generate()?;
     let credential = Role::Worker.name();
-    let verifiers = One(make_verifier(&secret, credential, Role::Worker, MIN_ITERATIONS));
+    let verifier = make_verifier(&secret, credential, Role::Worker, MIN_ITERATIONS);
+    let verifiers = |name: &str| (name == verifier.credential).then(|| verifier.clone());
     let keyring = Keyring::new(secret, credential.to_owned());
     let listener = bare::listen(transport, Ipv4Addr::LOCALHOST.into()).await?;
     let control = Identity::new(NodeId::from_u128(1), Role::Control, CLUSTER, RELEASE);
