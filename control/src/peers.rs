@@ -24,7 +24,7 @@ use longshore_discovery::Discovery;
 use longshore_transport::{DialOptions, Identity, Inbound, Keyring, Session, SessionOptions};
 use longshore_wire::peer::{Join, OpenPeer, PeerRequest};
 use longshore_wire::{ClusterUri, Code, Endpoint, Failure, NodeId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -62,6 +62,8 @@ struct Shared {
     rest: Handler,
     /// Who answered at an endpoint that discovery gave, so that connected nodes are not dialled again and again.
     behind: Mutex<HashMap<Endpoint, NodeId>>,
+    /// Endpoints of discovery that are being dialled.
+    under_way: Mutex<HashSet<Endpoint>>,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -69,6 +71,10 @@ struct Shared {
 impl Shared {
     fn behind(&self) -> MutexGuard<'_, HashMap<Endpoint, NodeId>> {
         self.behind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, HashSet<Endpoint>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,6 +89,7 @@ impl Peers {
             group: Handler::default(),
             rest: Handler::default(),
             behind: Mutex::default(),
+            under_way: Mutex::default(),
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
         }));

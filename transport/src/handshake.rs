@@ -17,6 +17,7 @@ mod acceptor;
 mod dialler;
 mod error;
 mod message;
+mod own;
 
 pub use acceptor::verify;
 pub use dialler::prove;
@@ -48,12 +49,15 @@ pub struct Identity {
     pub cluster_id: Arc<OnceLock<ClusterId>>,
     /// Release of its program, for people.
     pub release: String,
+    /// The nonces that it said hello with, to know itself by. Shared by clones.
+    hellos: own::Hellos,
 }
 
 impl Identity {
     /// An identity that does not know its cluster's id yet.
     pub fn new(node: NodeId, role: Role, cluster: impl Into<String>, release: impl Into<String>) -> Self {
-        Self { node, role, cluster: cluster.into(), cluster_id: Arc::default(), release: release.into() }
+        let (cluster, release) = (cluster.into(), release.into());
+        Self { node, role, cluster, cluster_id: Arc::default(), release, hellos: own::Hellos::default() }
     }
 
     fn other_cluster_id(&self, theirs: Option<ClusterId>) -> bool {

@@ -1,13 +1,14 @@
 //! Keeps a session with every control node that is known, and finds others through discovery while alone.
 
 use super::Peers;
-use longshore_transport::{Backoff, Session, dial, prove};
+use longshore_transport::{Backoff, Dialled, Race, Session, dial, prove};
 use longshore_wire::handshake::RejectCode;
 use longshore_wire::{ClusterUri, Code, Endpoint, Failure, NodeId, Role};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// The node with the larger id lets the other one dial first: two sessions at once are legal, but a waste.
@@ -19,6 +20,11 @@ const ALONE: Duration = Duration::from_secs(5);
 
 /// An address at which another node has answered is left alone for so long while that node is connected.
 const ELSEWHERE: Duration = Duration::from_secs(60);
+
+/// When one node of the cluster is reached, others have so long to come too before the caller goes on without them.
+const LINGER: Duration = Duration::from_millis(250);
+/// Endpoints dialled at a time while every control node is wanted: as many as one URI leads to at most.
+const MAX_AT_ONCE: usize = 256;
 
 /// Who answered in a node's stead, and when.
 type Strangers = HashMap<Endpoint, (NodeId, Instant)>;
@@ -119,85 +125,125 @@ pub(super) async fn seek_when_alone(peers: Peers) {
     }
 }
 
-/// Dials the addresses in turn until one leads to this control node.
+/// Dials the addresses until one leads to this control node.
 async fn dial_any(
     peers: &Peers,
     node: NodeId,
     addresses: &[ClusterUri],
     strangers: &mut Strangers,
 ) -> Result<(), String> {
-    let mut last = "it has registered no address".to_owned();
+    let mut failures = BTreeSet::new();
+    let mut endpoints = Vec::new();
     for uri in addresses {
-        let endpoints = match peers.0.options.discovery.resolve(uri).await {
-            Ok(resolution) => resolution.endpoints,
-            Err(error) => {
-                last = error.to_string();
-                continue;
-            }
-        };
-        for endpoint in endpoints {
-            let stranger = strangers.get(&endpoint).filter(|(_, since)| since.elapsed() < ELSEWHERE);
-            if let Some((found, _)) = stranger.filter(|(found, _)| peers.session(*found).is_some()) {
-                last = format!("{endpoint} is control node {found} now");
-                continue;
-            }
-            match dial_one(peers, &endpoint, Some(node)).await {
-                Ok(Dialled::Node(found)) if node == found => return Ok(()),
-                Ok(Dialled::Node(found)) => {
-                    last = format!("{endpoint} is control node {found} now");
-                    strangers.retain(|_, (_, since)| since.elapsed() < ELSEWHERE);
-                    strangers.insert(endpoint, (found, Instant::now()));
-                }
-                Ok(Dialled::Myself) => last = format!("{endpoint} is this node itself"),
-                Err(error) => last = error,
-            }
+        match peers.0.options.discovery.resolve(uri).await {
+            Ok(resolution) => endpoints.extend(resolution.endpoints),
+            Err(error) => drop(failures.insert(error.to_string())),
         }
     }
-    Err(last)
+    endpoints.retain(|endpoint| {
+        let stranger = strangers.get(endpoint).filter(|(_, since)| since.elapsed() < ELSEWHERE);
+        let connected = stranger.filter(|(found, _)| peers.session(*found).is_some());
+        failures.extend(connected.map(|(found, _)| format!("{endpoint} is control node {found} now")));
+        connected.is_none()
+    });
+    let mut race = Race::new(endpoints, &peers.0.options.dial);
+    while let Some(dialled) = race.next().await {
+        let endpoint = dialled.endpoint.clone();
+        failures.insert(match meet(peers, dialled, Some(node)).await {
+            Ok(Met::Node(found)) if node == found => return Ok(()),
+            Ok(Met::Node(found)) => {
+                strangers.retain(|_, (_, since)| since.elapsed() < ELSEWHERE);
+                strangers.insert(endpoint.clone(), (found, Instant::now()));
+                format!("{endpoint} is control node {found} now")
+            }
+            Ok(Met::Myself) => format!("{endpoint} is this node itself"),
+            Err(error) => error,
+        });
+    }
+    if failures.is_empty() {
+        return Err("it has registered no address".to_owned());
+    }
+    // In the same order each time, so that the same complaint is known again.
+    Err(failures.into_iter().collect::<Vec<_>>().join("; "))
 }
 
-/// Dials everything that the URIs lead to. Returns a sentence that says what came of it.
+/// Dials everything that the URIs lead to, and waits for the last only until a moment behind the first that answers. The
+/// others go on by themselves. Returns a sentence that says what came of it.
 pub(super) async fn dial_all(peers: &Peers, uris: &[ClusterUri]) -> String {
     let endpoints = match peers.0.options.discovery.resolve_all(uris).await {
         Ok(resolution) => resolution.endpoints,
         Err(error) => return error.to_string(),
     };
-    let mut failures = Vec::new();
-    let mut found = Vec::new();
+    let mut found = BTreeSet::new();
+    let mut failures = BTreeSet::new();
+    let (told, mut tales) = mpsc::channel(MAX_AT_ONCE);
     for endpoint in endpoints {
         let behind = peers.0.behind().get(&endpoint).copied();
         if behind.is_some_and(|node| node == peers.me().node || peers.session(node).is_some()) {
             found.extend(behind.filter(|node| *node != peers.me().node).map(|node| node.to_string()));
             continue;
         }
-        match dial_one(peers, &endpoint, None).await {
-            Ok(Dialled::Node(node)) => {
-                peers.0.behind().insert(endpoint, node);
-                found.push(node.to_string());
+        if !take(peers, &endpoint) {
+            failures.insert(format!("{endpoint} has not answered yet"));
+            continue;
+        }
+        let stop = peers.0.stop.clone();
+        let dialling = dial_one(peers.clone(), endpoint, told.clone());
+        peers.0.tracker.spawn(stop.run_until_cancelled_owned(dialling));
+    }
+    drop(told);
+    let mut end = None;
+    let forever = || Instant::now() + Duration::from_secs(3600);
+    // Every dial has a deadline of its own: the channel closes with the last.
+    while let Ok(Some(tale)) = timeout_at(end.unwrap_or_else(forever), tales.recv()).await {
+        match tale {
+            Ok(Met::Node(node)) => {
+                found.insert(node.to_string());
+                end.get_or_insert_with(|| Instant::now() + LINGER);
             }
-            Ok(Dialled::Myself) => drop(peers.0.behind().insert(endpoint, peers.me().node)),
-            Err(error) => failures.push(error),
+            Ok(Met::Myself) => (),
+            Err(error) => drop(failures.insert(error)),
         }
     }
     match (found.is_empty(), failures.is_empty()) {
-        (false, _) => format!("control nodes {}", found.join(", ")),
-        (true, false) => failures.join("; "),
+        (false, _) => format!("control nodes {}", found.into_iter().collect::<Vec<_>>().join(", ")),
+        (true, false) => failures.into_iter().collect::<Vec<_>>().join("; "),
         (true, true) => "discovery leads only to this node itself".to_owned(),
     }
 }
 
+/// Takes an endpoint to be dialled; not while it is being dialled already.
+fn take(peers: &Peers, endpoint: &Endpoint) -> bool {
+    let mut dialled = peers.0.under_way();
+    dialled.len() < MAX_AT_ONCE && dialled.insert(endpoint.clone())
+}
+
+/// Dials one endpoint for [`dial_all`], and tells what came of it if anybody still listens.
+async fn dial_one(peers: Peers, endpoint: Endpoint, told: mpsc::Sender<Result<Met, String>>) {
+    let begun = Instant::now();
+    let result = dial(&endpoint, &peers.0.options.dial).await;
+    let met = meet(&peers, Dialled { endpoint: endpoint.clone(), result, took: begun.elapsed() }, None).await;
+    match &met {
+        Ok(Met::Node(node)) => drop(peers.0.behind().insert(endpoint.clone(), *node)),
+        Ok(Met::Myself) => drop(peers.0.behind().insert(endpoint.clone(), peers.me().node)),
+        Err(_) => (),
+    }
+    peers.0.under_way().remove(&endpoint);
+    let _ = told.send(met).await;
+}
+
 /// Who answered.
-enum Dialled {
+enum Met {
     Node(NodeId),
     Myself,
 }
 
-async fn dial_one(peers: &Peers, endpoint: &Endpoint, expected: Option<NodeId>) -> Result<Dialled, String> {
+async fn meet(peers: &Peers, dialled: Dialled, expected: Option<NodeId>) -> Result<Met, String> {
     let options = &peers.0.options;
-    let link = dial(endpoint, &options.dial).await.map_err(|error| error.to_string())?;
+    let (endpoint, link) = (dialled.endpoint, dialled.result.map_err(|error| error.to_string())?);
     let proven = match prove(link, &options.me, &options.keyring, Role::Control).await {
         Ok(proven) => proven,
-        Err(error) if error.code() == Some(RejectCode::SelfDialled) => return Ok(Dialled::Myself),
+        Err(error) if error.code() == Some(RejectCode::SelfDialled) => return Ok(Met::Myself),
         Err(error) => return Err(format!("{endpoint}: {error}")),
     };
     let node = proven.peer.node;
@@ -209,5 +255,5 @@ async fn dial_one(peers: &Peers, endpoint: &Endpoint, expected: Option<NodeId>) 
     } else {
         peers.adopt(session, inbound);
     }
-    Ok(Dialled::Node(node))
+    Ok(Met::Node(node))
 }

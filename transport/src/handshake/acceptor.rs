@@ -50,7 +50,7 @@ async fn verify_within(
             Ok(Proven { link, peer, dialled: false })
         }
         Err(error) => {
-            log(&link.info, progress.hello.as_ref(), &error);
+            log(me, &link.info, progress.hello.as_ref(), &error);
             turn_away(link, &error).await;
             Err(error)
         }
@@ -210,7 +210,11 @@ fn wrong_proof(hello: &Hello) -> HandshakeError {
 }
 
 /// One line for every dialler that was not let in. Who says nothing at all is a balancer's health check or a port scan.
-fn log(info: &LinkInfo, hello: Option<&Hello>, error: &HandshakeError) {
+fn log(me: &Identity, info: &LinkInfo, hello: Option<&Hello>, error: &HandshakeError) {
+    if hello.is_some_and(|hello| me.hellos.is_own(&hello.nonce)) {
+        tracing::debug!(remote = info.remote.map(tracing::field::display), "this node has met itself");
+        return;
+    }
     if matches!(error, HandshakeError::Closed { .. } | HandshakeError::Timeout { .. }) && hello.is_none() {
         tracing::debug!(remote = info.remote.map(tracing::field::display), "connected, and said no hello: {error}");
         return;

@@ -95,6 +95,7 @@ impl Dialler<'_> {
     fn hello(&self, info: &LinkInfo) -> Result<Hello, HandshakeError> {
         let mut nonce = vec![0; NONCE];
         random(&mut nonce).map_err(|_| HandshakeError::Nonce)?;
+        self.me.hellos.said(&nonce);
         let bound = info.exporter.is_some() && !info.certified;
         Ok(Hello {
             versions: (MIN_VERSION, MAX_VERSION),

@@ -29,6 +29,7 @@ mod harness;
 mod middle;
 mod proxy;
 mod quic;
+mod race;
 mod relay;
 mod session;
 mod stream;

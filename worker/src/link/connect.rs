@@ -8,11 +8,12 @@ use crate::fence::Fence;
 use crate::options::LinkStatus;
 use longshore_discovery::Discovery;
 use longshore_transport::{
-    Carrier, DialOptions, Identity, Inbound, Incoming, Keyring, Link, Session, SessionOptions, dial, prove,
+    Carrier, DialOptions, Dialled, Identity, Inbound, Incoming, Keyring, Link, Race, Session, SessionOptions, prove,
 };
 use longshore_wire::edge::{Accepted, Attach, AttachReply, OpenControl, ToControl};
 use longshore_wire::uri::TlsVerify;
 use longshore_wire::{ClusterUri, Code, Endpoint, Failure, Labels, RequestId, Role, decode, encode};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,9 @@ const OWNER_CONNECT: Duration = Duration::from_secs(2);
 /// Time for all of an owner's addresses together.
 const OWNER_TOTAL: Duration = Duration::from_secs(8);
 
+/// Troubles of single endpoints that are told together.
+const TOLD: usize = 6;
+
 /// Why there is no owner.
 #[derive(Debug)]
 pub(super) struct Trouble {
@@ -36,6 +40,34 @@ pub(super) struct Trouble {
 impl Trouble {
     pub(super) fn new(text: impl ToString) -> Self {
         Self { text: text.to_string(), wait: None }
+    }
+}
+
+/// What went wrong at several endpoints.
+#[derive(Debug, Default)]
+struct Troubles {
+    texts: BTreeSet<String>,
+    wait: Option<Duration>,
+}
+
+impl Troubles {
+    fn add(&mut self, trouble: Trouble) {
+        tracing::debug!(reason = trouble.text, "this endpoint leads nowhere");
+        self.wait = trouble.wait.or(self.wait);
+        self.texts.insert(trouble.text);
+    }
+
+    /// All of it in one sentence: in the same order each time, so that a log says it once although the dice order the
+    /// endpoints anew.
+    fn whole(self, nobody: &str) -> Trouble {
+        let more = self.texts.len().saturating_sub(TOLD);
+        let told = self.texts.into_iter().take(TOLD).collect::<Vec<_>>().join("; ");
+        let text = match more {
+            _ if told.is_empty() => nobody.to_owned(),
+            0 => told,
+            more => format!("{told}; and {more} more"),
+        };
+        Trouble { text, wait: self.wait }
     }
 }
 
@@ -123,24 +155,22 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// Tries every endpoint of the cluster once, in order.
+    /// Tries every endpoint of the cluster once; the dead ones cost little.
     pub(super) async fn connect(&self) -> Result<Driven, Trouble> {
         let resolution = self.discovery.resolve_all(&self.uris).await.map_err(Trouble::new)?;
-        let mut trouble = Trouble::new("the cluster's URIs lead to no endpoint");
-        for endpoint in &resolution.endpoints {
-            let entered = match self.enter(endpoint, &self.dial).await {
+        let mut troubles = Troubles::default();
+        let mut race = Race::new(resolution.endpoints, &self.dial);
+        while let Some(dialled) = race.next().await {
+            let entered = match self.enter(dialled).await {
                 Ok(line) => self.settle(line).await,
                 Err(trouble) => Err(trouble),
             };
             match entered {
                 Ok(driven) => return Ok(driven),
-                Err(found) => {
-                    tracing::debug!(%endpoint, reason = found.text, "this endpoint leads nowhere");
-                    trouble = found;
-                }
+                Err(found) => troubles.add(found),
             }
         }
-        Err(trouble)
+        Err(troubles.whole("the cluster's URIs lead to no endpoint"))
     }
 
     /// Enters a new owner while the present session goes on.
@@ -215,24 +245,24 @@ impl Connector {
     async fn dial_owner(&self, owner: &Owner, present: Carrier) -> Result<Line, Trouble> {
         let options =
             DialOptions { connect_timeout: OWNER_CONNECT.min(self.dial.connect_timeout), ..self.dial.clone() };
-        let mut trouble = Trouble::new("it publishes no address that this worker may use");
+        let mut troubles = Troubles::default();
+        let mut endpoints = Vec::new();
         for uri in &owner.addresses {
-            let endpoints = match self.discovery.resolve(uri).await {
-                Ok(resolution) => resolution.endpoints,
-                Err(error) => {
-                    trouble = Trouble::new(error);
-                    continue;
-                }
-            };
-            for endpoint in endpoints.into_iter().filter_map(|endpoint| as_safe_as(present, endpoint)) {
-                match self.enter(&endpoint, &options).await {
-                    Ok(line) if line.guard.0.peer().node == owner.node => return Ok(line),
-                    Ok(_) => trouble = Trouble::new(format!("{endpoint}: another node answers there")),
-                    Err(found) => trouble = found,
-                }
+            match self.discovery.resolve(uri).await {
+                Ok(found) => endpoints.extend(found.endpoints.into_iter().filter_map(|one| as_safe_as(present, one))),
+                Err(error) => troubles.add(Trouble::new(error)),
             }
         }
-        Err(trouble)
+        let mut race = Race::new(endpoints, &options);
+        while let Some(dialled) = race.next().await {
+            let endpoint = dialled.endpoint.clone();
+            match self.enter(dialled).await {
+                Ok(line) if line.guard.0.peer().node == owner.node => return Ok(line),
+                Ok(_) => troubles.add(Trouble::new(format!("{endpoint}: another node answers there"))),
+                Err(found) => troubles.add(found),
+            }
+        }
+        Err(troubles.whole("it publishes no address that this worker may use"))
     }
 
     async fn tunnel(&self, owner: &Owner, base: &Arc<Guard>) -> Result<Line, Trouble> {
@@ -244,11 +274,10 @@ impl Connector {
         Ok(Line { base: Some(Arc::clone(base)), ..line })
     }
 
-    async fn enter(&self, endpoint: &Endpoint, options: &DialOptions) -> Result<Line, Trouble> {
-        let link = dial(endpoint, options).await.map_err(Trouble::new)?;
-        self.establish(link)
-            .await
-            .map_err(|trouble| Trouble { text: format!("{endpoint}: {}", trouble.text), ..trouble })
+    async fn enter(&self, dialled: Dialled) -> Result<Line, Trouble> {
+        let link = dialled.result.map_err(Trouble::new)?;
+        let entered = self.establish(link).await;
+        entered.map_err(|trouble| Trouble { text: format!("{}: {}", dialled.endpoint, trouble.text), ..trouble })
     }
 
     async fn establish(&self, link: Link) -> Result<Line, Trouble> {
