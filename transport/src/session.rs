@@ -24,6 +24,7 @@ mod inbound;
 mod input;
 mod outbox;
 mod pass;
+mod phase;
 mod reader;
 mod requests;
 mod stream;
@@ -42,14 +43,13 @@ pub use requests::Request;
 pub use stream::{Stream, failure_of};
 
 use self::core::{Core, Farewell};
-use self::inbound::Arrivals;
+use self::inbound::{Arrivals, Queue};
 use crate::{Peer, Proven};
 use bytes::Bytes;
 use longshore_wire::{ClusterUri, Code, Failure};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 
 /// Limits and clocks of a session.
 #[derive(Debug, Clone)]
@@ -102,8 +102,8 @@ impl Session {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(proven: Proven, options: SessionOptions) -> (Self, Inbound) {
-        let (arrivals, queue) = mpsc::channel(inbound::capacity(&options));
-        let session = Self::begin(proven, options, |core| Arrivals::queued(core, arrivals));
+        let queue = Arc::new(Queue::default());
+        let session = Self::begin(proven, options, |core| Arrivals::queued(core, Arc::clone(&queue)));
         let inbound = Inbound::new(Arc::clone(&session.guard), queue);
         (session, inbound)
     }

@@ -59,6 +59,7 @@ impl Kind {
     }
 
     /// Largest payload of this kind, in bytes.
+    #[inline]
     pub const fn max_payload(self) -> usize {
         match self {
             Self::Ping | Self::Pong => 8,
@@ -75,6 +76,7 @@ impl Kind {
 impl TryFrom<u8> for Kind {
     type Error = FrameError;
 
+    #[inline]
     fn try_from(number: u8) -> Result<Self, FrameError> {
         Ok(match number {
             1 => Self::Ping,
@@ -124,6 +126,7 @@ pub struct Header {
 
 impl Header {
     /// The header as bytes.
+    #[inline]
     pub fn encode(self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         bytes[0] = self.kind as u8;
@@ -136,6 +139,7 @@ impl Header {
     ///
     /// # Errors
     /// When the kind is unknown or the length over the kind's limit.
+    #[inline]
     pub fn decode(bytes: [u8; HEADER]) -> Result<Self, FrameError> {
         let [kind, i0, i1, i2, i3, l0, l1, l2, l3] = bytes;
         let kind = Kind::try_from(kind)?;
@@ -164,6 +168,7 @@ impl RequestHead {
     pub const FRONT: usize = 2 + TIMEOUT_MS.len() + 5;
 
     /// What stands in front of a request's body: the head's length, the head.
+    #[inline]
     pub fn front(self) -> [u8; Self::FRONT] {
         let mut bytes = [0; Self::FRONT];
         bytes[1] = (Self::FRONT - 2) as u8;
@@ -177,6 +182,7 @@ impl RequestHead {
     ///
     /// # Errors
     /// When the bytes are no head.
+    #[inline]
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         match bytes.strip_prefix(&TIMEOUT_MS) {
             Some(&[U32, a, b, c, d]) => Ok(Self { timeout_ms: u32::from_be_bytes([a, b, c, d]) }),

@@ -7,16 +7,20 @@ use super::ids::IdMap;
 use super::input::Payload;
 use super::outbox::{Cause, Outbox};
 use super::requests::Answer;
+use super::watchdog::tick;
 use bytes::Bytes;
 use longshore_wire::frame::{Kind, RequestHead};
 use longshore_wire::{Code, Failure, Outcome};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 /// Longest time that a request can wait; what fits into its head.
 const LONGEST: Duration = Duration::from_millis(u32::MAX as u64);
+
+/// Places for calls that an idle session keeps.
+const KEPT: usize = 16;
 
 /// Calls of this side that wait for an answer.
 #[derive(Default)]
@@ -29,22 +33,24 @@ pub(super) struct Calls {
 pub(super) struct Waiting {
     /// The outbox's batch that the frame belongs to.
     pub(super) batch: u64,
+    /// Until when somebody waits: then the watchdog ends the call.
+    pub(super) until: Instant,
     pub(super) asker: Asker,
 }
 
 /// Who waits for the answer of a call.
 pub(super) enum Asker {
-    /// A future on this node, which keeps its own deadline.
+    /// A future on this node.
     Here(oneshot::Sender<Result<Bytes, Failure>>),
-    /// The peer of another session, until this time.
-    There(Answer, Instant),
+    /// The peer of another session.
+    There(Answer),
 }
 
 impl Asker {
-    fn give(self, answer: Result<Bytes, Failure>) {
+    pub(super) fn give(self, answer: Result<Bytes, Failure>) {
         match self {
             Self::Here(sender) => drop(sender.send(answer)),
-            Self::There(asker, _) => asker.give(answer),
+            Self::There(asker) => asker.give(answer),
         }
     }
 }
@@ -76,7 +82,7 @@ impl Calls {
         match self.remove(id).map(|waiting| waiting.asker) {
             None => return false,
             Some(Asker::Here(sender)) => drop(sender.send(Ok(answer.into_bytes()))),
-            Some(Asker::There(asker, _)) => asker.relay(answer),
+            Some(Asker::There(asker)) => asker.relay(answer),
         }
         true
     }
@@ -91,17 +97,21 @@ impl Calls {
         found
     }
 
-    /// Takes out those passed on for peers that wait no longer.
-    pub(super) fn overdue(&self, now: Instant) -> Vec<(u32, Answer)> {
+    /// Takes out those whose time is over.
+    pub(super) fn overdue(&self, now: Instant) -> Vec<(u32, Asker)> {
         let mut table = lock(&self.table);
-        let late = |_: &u32, waiting: &mut Waiting| matches!(waiting.asker, Asker::There(_, until) if until <= now);
-        let overdue = table.extract_if(late).filter_map(|(id, waiting)| match waiting.asker {
-            Asker::There(asker, _) => Some((id, asker)),
-            Asker::Here(_) => None,
-        });
-        let overdue = overdue.collect();
+        let overdue = table.extract_if(|_, waiting| waiting.until <= now);
+        let overdue = overdue.map(|(id, waiting)| (id, waiting.asker)).collect();
         self.count.set(table.len());
+        if table.is_empty() && table.capacity() > KEPT {
+            *table = IdMap::default();
+        }
         overdue
+    }
+
+    /// When the first call's time is over.
+    pub(super) fn earliest(&self) -> Option<Instant> {
+        lock(&self.table).values().map(|waiting| waiting.until).min()
     }
 
     /// Fails all; `failure` gets the batch of each.
@@ -115,23 +125,23 @@ impl Calls {
 }
 
 /// One call under way. Dropped before its answer, it tells the peer that nobody waits.
-struct Call {
-    core: Arc<Core>,
+struct Call<'a> {
+    core: &'a Core,
     id: u32,
     answer: oneshot::Receiver<Result<Bytes, Failure>>,
     open: bool,
 }
 
-impl Call {
-    /// The answer, or `None` at the deadline.
-    async fn wait(mut self, deadline: Instant) -> Option<Result<Bytes, Failure>> {
-        let answer = timeout_at(deadline, &mut self.answer).await.ok()?;
+impl Call<'_> {
+    /// The answer.
+    async fn wait(mut self) -> Result<Bytes, Failure> {
+        let answer = (&mut self.answer).await;
         self.open = false;
-        Some(answer.unwrap_or_else(|_| Err(self.core.lost(Outcome::Unknown))))
+        answer.unwrap_or_else(|_| Err(self.core.lost(Outcome::Unknown)))
     }
 }
 
-impl Drop for Call {
+impl Drop for Call<'_> {
     fn drop(&mut self) {
         if self.open && self.core.calls.remove(self.id).is_some() {
             self.core.send(Cause::Own, Kind::Cancel, self.id, Bytes::new());
@@ -140,25 +150,43 @@ impl Drop for Call {
 }
 
 impl Core {
-    /// Asks the peer.
-    pub(super) async fn request(self: &Arc<Self>, body: Bytes, timeout: Duration) -> Result<Bytes, Failure> {
+    /// Asks the peer. Only a short time has a timer of its own: the watchdog ends the others.
+    pub(super) async fn request(&self, body: Bytes, timeout: Duration) -> Result<Bytes, Failure> {
         let timeout = timeout.min(LONGEST);
         let deadline = Instant::now() + timeout;
-        let late = |outcome| {
-            let message = format!("no answer from {} within {timeout:?}", self.label);
-            Failure { code: Code::Timeout, message, outcome }
-        };
         let front = front(timeout);
         fits("a request", front.len() + body.len(), Kind::Request)?;
         let add = |outbox: &mut Outbox| {
             let id = self.new_id(outbox);
             let (sender, answer) = oneshot::channel();
-            self.calls.insert(id, Waiting { batch: outbox.batch(), asker: Asker::Here(sender) });
+            let asker = Asker::Here(sender);
+            self.calls.insert(id, Waiting { batch: outbox.batch(), until: deadline, asker });
             outbox.frame(Cause::Own, Kind::Request, id, &front, body);
-            Ok(Call { core: Arc::clone(self), id, answer, open: true })
+            Ok(Call { core: self, id, answer, open: true })
         };
-        let Ok(call) = timeout_at(deadline, self.admitted(add)).await else { return Err(late(Outcome::NotDone)) };
-        call?.wait(deadline).await.unwrap_or_else(|| Err(late(Outcome::Unknown)))
+        let call = match self.admitted_now(add) {
+            Ok(call) => call?,
+            Err(add) => match timeout_at(deadline, self.admitted(add)).await {
+                Ok(call) => call?,
+                Err(_) => return Err(self.late(Outcome::NotDone)),
+            },
+        };
+        if timeout > tick(&self.options) {
+            return call.wait().await;
+        }
+        timeout_at(deadline, call.wait()).await.unwrap_or_else(|_| Err(self.late(Outcome::Unknown)))
+    }
+
+    fn late(&self, outcome: Outcome) -> Failure {
+        Failure { code: Code::Timeout, message: format!("no answer from {} in time", self.label), outcome }
+    }
+
+    /// Ends the calls whose time is over.
+    pub(super) fn sweep(&self, now: Instant) {
+        for (call, asker) in self.calls.overdue(now) {
+            self.send(Cause::Own, Kind::Cancel, call, Bytes::new());
+            asker.give(Err(self.late(Outcome::Unknown)));
+        }
     }
 
     /// Sends a message without reply.
@@ -176,28 +204,46 @@ impl Core {
         outbox.new_id(|id| self.calls.is_live(id) || self.streams.is_live(id))
     }
 
-    /// Adds to the outbox as soon as there is room.
-    pub(super) async fn admitted<T>(&self, add: impl FnOnce(&mut Outbox) -> Result<T, Failure>) -> Result<T, Failure> {
-        let (added, idle) = loop {
-            let mut room = std::pin::pin!(self.room.notified());
-            let full = {
-                let mut outbox = self.outbox();
-                if outbox.is_closed() {
-                    Err(self.lost(Outcome::NotDone))
-                } else if outbox.has_room() {
-                    break (add(&mut outbox)?, outbox.signal());
-                } else {
-                    room.as_mut().enable();
-                    Ok(())
-                }
-            };
-            full?;
-            room.await;
+    /// Adds to the outbox if there is room; otherwise gives `add` back.
+    #[inline]
+    fn admitted_now<T, F>(&self, add: F) -> Result<Result<T, Failure>, F>
+    where
+        F: FnOnce(&mut Outbox) -> Result<T, Failure>,
+    {
+        let (added, idle) = {
+            let mut outbox = self.outbox();
+            if outbox.is_closed() {
+                drop(outbox);
+                return Ok(Err(self.lost(Outcome::NotDone)));
+            }
+            if !outbox.has_room() {
+                return Err(add);
+            }
+            (add(&mut outbox), outbox.signal())
         };
         if idle {
             self.kick();
         }
         Ok(added)
+    }
+
+    /// Adds to the outbox as soon as there is room.
+    pub(super) async fn admitted<T, F>(&self, mut add: F) -> Result<T, Failure>
+    where
+        F: FnOnce(&mut Outbox) -> Result<T, Failure>,
+    {
+        loop {
+            add = match self.admitted_now(add) {
+                Ok(added) => return added,
+                Err(add) => add,
+            };
+            let mut room = std::pin::pin!(self.room.notified());
+            room.as_mut().enable();
+            // It may have come before anybody listened.
+            if self.outbox().is_full() {
+                room.await;
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns no limit: whoever fills one decides how much may wait.
 
 use bytes::{Buf, Bytes, BytesMut};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use tokio::io::ReadBuf;
@@ -12,6 +13,14 @@ const BLOCK: usize = 16 * 1024;
 /// From this size on a piece is kept instead of copied: below, a copy is cheaper than a segment of its own, and a tiny
 /// piece would keep a large receive buffer alive.
 pub(super) const SHARE_FROM: usize = 16 * 1024;
+
+/// Pieces that an empty queue keeps room for.
+const KEPT: usize = 4;
+
+thread_local! {
+    /// A block that the next queue of this thread gathers in: idle ones hold none.
+    static SPARE: Cell<BytesMut> = Cell::new(BytesMut::new());
+}
 
 /// A queue of bytes.
 #[derive(Debug)]
@@ -39,14 +48,34 @@ impl Chunks {
     }
 
     /// Appends a copy.
+    #[inline]
     pub(super) fn copy(&mut self, bytes: &[u8]) {
         if self.tail.capacity() - self.tail.len() < bytes.len() {
-            self.seal();
-            let block = if self.length < BLOCK { BLOCK } else { 4 * BLOCK };
-            self.tail.reserve(block.max(bytes.len()));
+            self.grow(bytes.len());
         }
         self.tail.extend_from_slice(bytes);
         self.length += bytes.len();
+    }
+
+    #[cold]
+    fn grow(&mut self, least: usize) {
+        self.seal();
+        if self.tail.capacity() == 0 && least <= BLOCK {
+            self.tail = SPARE.take();
+        }
+        let block = if self.length < BLOCK { BLOCK } else { 4 * BLOCK };
+        self.tail.reserve(block.max(least));
+    }
+
+    /// Gives the memory of an empty queue back.
+    pub(super) fn rest(&mut self) {
+        debug_assert!(self.is_empty(), "bytes would be lost");
+        let mut tail = std::mem::take(&mut self.tail);
+        tail.clear();
+        if tail.try_reclaim(BLOCK) && tail.capacity() <= 4 * BLOCK {
+            SPARE.set(tail);
+        }
+        self.parts.shrink_to(KEPT);
     }
 
     /// Appends a piece, without a copy when it is large.

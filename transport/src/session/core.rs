@@ -10,17 +10,17 @@ use super::clock::Clock;
 use super::cork;
 use super::ending::Ending;
 use super::outbox::{Cause, Outbox};
+use super::phase::{Phase, Progress};
 use super::requests::Served;
 use super::writer::Pipe;
 use crate::{Io, Peer};
 use bytes::Bytes;
 use longshore_wire::frame::Kind;
 use longshore_wire::{Code, Failure, Outcome};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::io::WriteHalf;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 /// Longest text of a failure in a reset or a goodbye, in bytes: the frame holds 4096.
 pub(super) const SHORT_TEXT: usize = 3 * 1024;
@@ -59,11 +59,7 @@ pub(super) struct Core {
     outbox: Mutex<Outbox>,
     pipe: Mutex<Pipe>,
     ending: OnceLock<Ending>,
-    /// The same as `closing`, for those who look at every frame.
-    declared: AtomicBool,
-    closing: CancellationToken,
-    cut: CancellationToken,
-    over: CancellationToken,
+    progress: Progress,
 }
 
 impl Core {
@@ -89,13 +85,11 @@ impl Core {
             outbox: Mutex::new(Outbox::new(dialled, pipe.share_from())),
             pipe: Mutex::new(pipe),
             ending: OnceLock::new(),
-            declared: AtomicBool::new(false),
-            closing: CancellationToken::new(),
-            cut: CancellationToken::new(),
-            over: CancellationToken::new(),
+            progress: Progress::new(),
         })
     }
 
+    #[inline]
     pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox> {
         lock(&self.outbox)
     }
@@ -175,11 +169,10 @@ impl Core {
             }
             outbox.batch()
         };
-        self.declared.store(true, Relaxed);
-        self.closing.cancel();
-        if farewell == Farewell::Cut {
-            self.cut.cancel();
-        }
+        self.progress.reach(match farewell {
+            Farewell::Say => Phase::Closing,
+            Farewell::Cut => Phase::Cut,
+        });
         self.calls.end(|batch| self.lost(if batch < unsent { Outcome::Unknown } else { Outcome::NotDone }));
         self.served.end();
         self.streams.end(&self.lost(Outcome::Unknown));
@@ -203,17 +196,12 @@ impl Core {
 
     /// Whether the end has been declared.
     pub(super) fn is_closing(&self) -> bool {
-        self.declared.load(Relaxed)
+        self.progress.is(Phase::Closing)
     }
 
-    /// Resolves when the end has been declared.
-    pub(super) async fn closing(&self) {
-        self.closing.cancelled().await;
-    }
-
-    /// Resolves when the link must be cut.
-    pub(super) async fn cut(&self) {
-        self.cut.cancelled().await;
+    /// Resolves when the session has come so far towards its end.
+    pub(super) async fn reached(&self, phase: Phase) {
+        self.progress.reached(phase).await;
     }
 
     /// The last step: the link is closed, nobody works for the session any longer.
@@ -221,20 +209,20 @@ impl Core {
         self.end(Failure::new(Code::Internal, "the loops of the session were stopped"), Farewell::Cut);
         self.pipe().close();
         self.outbox().clear();
-        if !self.over.is_cancelled() {
+        if self.progress.reach(Phase::Over) {
             tracing::debug!(peer = %self.label, ending = ?self.ending.get(), "the session has ended");
         }
-        self.over.cancel();
     }
 
     /// Resolves after [`finish`](Self::finish), with the reason.
     pub(super) async fn ended(&self) -> Ending {
-        self.over.cancelled().await;
+        self.reached(Phase::Over).await;
         self.ending.get().cloned().unwrap_or_else(|| Ending::plain(self.lost(Outcome::Unknown)))
     }
 }
 
 /// Locks; a panic of another holder leaves nothing half done that would matter more than going on.
+#[inline]
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

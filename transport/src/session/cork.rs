@@ -7,13 +7,15 @@
 use super::core::Core;
 use std::cell::RefCell;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 thread_local! {
-    static CORK: RefCell<State> = const { RefCell::new(State { held: false, noted: Vec::new() }) };
+    static CORK: RefCell<State> = const { RefCell::new(State { held: None, noted: Vec::new() }) };
 }
 
 struct State {
-    held: bool,
+    /// Since when frames are held back.
+    held: Option<Instant>,
     /// Sessions that have something to write; each was idle before, so none is here twice.
     noted: Vec<Arc<Core>>,
 }
@@ -23,8 +25,12 @@ pub(super) struct Cork(());
 
 impl Cork {
     /// Holds frames back; `None` when somebody on this thread does already.
-    pub(super) fn hold() -> Option<Self> {
-        CORK.with_borrow_mut(|state| !std::mem::replace(&mut state.held, true)).then_some(Self(()))
+    pub(super) fn hold(now: Instant) -> Option<Self> {
+        CORK.with_borrow_mut(|state| {
+            let first = state.held.is_none();
+            state.held = Some(now);
+            first.then_some(Self(()))
+        })
     }
 }
 
@@ -33,7 +39,7 @@ impl Drop for Cork {
         // What is written may itself cause frames: a session inside a stream of another. They are noted, too.
         while let Some(core) = CORK.with_borrow_mut(|state| {
             let core = state.noted.pop();
-            state.held = core.is_some();
+            state.held = state.held.filter(|_| core.is_some());
             core
         }) {
             core.write_or_wake();
@@ -44,7 +50,7 @@ impl Drop for Cork {
 /// Notes that a session has something to write; `false` when nothing is held back on this thread.
 pub(super) fn note(core: &Core) -> bool {
     CORK.with_borrow_mut(|state| {
-        if !state.held {
+        if state.held.is_none() {
             return false;
         }
         let core = core.me.upgrade();
@@ -52,4 +58,9 @@ pub(super) fn note(core: &Core) -> bool {
         state.noted.extend(core);
         noted
     })
+}
+
+/// The time, cheaply: when the portion arrived that is worked through on this thread.
+pub(super) fn now() -> Instant {
+    CORK.with_borrow(|state| state.held).unwrap_or_else(Instant::now)
 }

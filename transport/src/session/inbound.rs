@@ -1,18 +1,21 @@
 //! What the peer wants of this side, in order of arrival, until somebody takes it.
 
-use super::core::Core;
+use super::core::{Core, lock};
 use super::requests::Request;
 use super::stream::Stream;
 use super::{Guard, Handler, SessionOptions};
 use bytes::Bytes;
 use longshore_wire::{Code, Failure};
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use tokio::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
 
 /// Places for messages without reply, beside those for requests and streams.
 const NOTIFIES: usize = 256;
+/// Places that an empty queue keeps.
+const KEPT: usize = 8;
 /// Bytes of arrivals that may wait; more requests are refused, more messages dropped.
 const BYTES: usize = 64 * 1024 * 1024;
 
@@ -33,6 +36,15 @@ pub enum Incoming {
 }
 
 impl Incoming {
+    /// Answers that nobody takes it.
+    fn refuse(self) {
+        match self {
+            Self::Request(request) => request.reply(Err(nobody())),
+            Self::Open { stream, .. } => stream.reset(nobody()),
+            Self::Notify(_) => {}
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Request(request) => request.body.len(),
@@ -43,13 +55,40 @@ impl Incoming {
 }
 
 /// How many arrivals can wait.
-pub(super) fn capacity(options: &SessionOptions) -> usize {
-    NOTIFIES.saturating_add(options.max_requests).saturating_add(options.max_streams).min(mpsc_limit())
+fn capacity(options: &SessionOptions) -> usize {
+    NOTIFIES.saturating_add(options.max_requests).saturating_add(options.max_streams)
 }
 
-/// The most that a tokio queue can be made for.
-const fn mpsc_limit() -> usize {
-    usize::MAX >> 4
+/// The queue between the reader and whoever holds the [`Inbound`]. Empty, it holds no memory.
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<Waiting>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    arrivals: VecDeque<Incoming>,
+    /// The reader adds no more.
+    complete: bool,
+    /// Nobody takes them any longer.
+    unwanted: bool,
+}
+
+impl Queue {
+    fn pop(&self) -> Option<Option<Incoming>> {
+        let mut state = lock(&self.state);
+        let incoming = state.arrivals.pop_front();
+        if state.arrivals.is_empty() && state.arrivals.capacity() > KEPT {
+            state.arrivals = VecDeque::new();
+        }
+        if incoming.is_none() && !state.complete { None } else { Some(incoming) }
+    }
+
+    fn complete(&self) {
+        lock(&self.state).complete = true;
+        self.changed.notify_one();
+    }
 }
 
 /// Arrivals from the peer.
@@ -58,38 +97,44 @@ const fn mpsc_limit() -> usize {
 /// with a line in the log; pings and everything else go on. Dropped, all requests are refused.
 pub struct Inbound {
     guard: Arc<Guard>,
-    queue: mpsc::Receiver<Incoming>,
+    queue: Arc<Queue>,
 }
 
 impl Inbound {
-    pub(super) fn new(guard: Arc<Guard>, queue: mpsc::Receiver<Incoming>) -> Self {
+    pub(super) fn new(guard: Arc<Guard>, queue: Arc<Queue>) -> Self {
         Self { guard, queue }
     }
 
     /// The next arrival; `None` when the session is over and all has been taken. Cancel safe.
     pub async fn next(&mut self) -> Option<Incoming> {
-        let incoming = self.queue.recv().await?;
-        self.guard.0.arrived.fetch_sub(incoming.bytes(), Relaxed);
-        Some(incoming)
+        loop {
+            if let Some(incoming) = self.queue.pop() {
+                let incoming = incoming?;
+                self.guard.0.arrived.fetch_sub(incoming.bytes(), Relaxed);
+                return Some(incoming);
+            }
+            self.queue.changed.notified().await;
+        }
     }
 }
 
 impl Drop for Inbound {
     fn drop(&mut self) {
-        self.queue.close();
-        while let Ok(incoming) = self.queue.try_recv() {
-            match incoming {
-                Incoming::Request(request) => request.reply(Err(nobody())),
-                Incoming::Open { stream, .. } => stream.reset(nobody()),
-                Incoming::Notify(_) => tracing::debug!(peer = %self.guard.0.label, "a message was dropped unread"),
-            }
-        }
+        let arrivals = {
+            let mut state = lock(&self.queue.state);
+            state.unwanted = true;
+            std::mem::take(&mut state.arrivals)
+        };
+        arrivals.into_iter().for_each(Incoming::refuse);
     }
 }
 
 impl fmt::Debug for Inbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbound").field("peer", &self.guard.0.label).field("waiting", &self.queue.len()).finish()
+        f.debug_struct("Inbound")
+            .field("peer", &self.guard.0.label)
+            .field("waiting", &lock(&self.queue.state).arrivals.len())
+            .finish()
     }
 }
 
@@ -106,15 +151,23 @@ pub(super) struct Arrivals {
     dropped: u64,
 }
 
+impl Drop for Arrivals {
+    fn drop(&mut self) {
+        if let Taker::Queue(queue) = &self.taker {
+            queue.complete();
+        }
+    }
+}
+
 enum Taker {
     /// Whoever holds the [`Inbound`].
-    Queue(mpsc::Sender<Incoming>),
+    Queue(Arc<Queue>),
     /// Called at once.
     Handler(Arc<dyn Handler>),
 }
 
 impl Arrivals {
-    pub(super) fn queued(core: &Arc<Core>, queue: mpsc::Sender<Incoming>) -> Self {
+    pub(super) fn queued(core: &Arc<Core>, queue: Arc<Queue>) -> Self {
         Self { core: Arc::clone(core), taker: Taker::Queue(queue), dropped: 0 }
     }
 
@@ -132,13 +185,14 @@ impl Arrivals {
         if waiting > 0 && waiting + bytes > BYTES {
             return Err(Failure::new(Code::Busy, "too many bytes wait to be taken in; ask again later"));
         }
-        match queue.try_reserve() {
-            Ok(permit) => Ok(Place::Queue { core: &self.core, permit }),
-            Err(mpsc::error::TrySendError::Full(())) => {
-                Err(Failure::new(Code::Busy, "too many requests wait to be taken in; ask again later"))
-            }
-            Err(mpsc::error::TrySendError::Closed(())) => Err(nobody()),
+        let state = lock(&queue.state);
+        if state.unwanted {
+            return Err(nobody());
         }
+        if state.arrivals.len() >= capacity(&self.core.options) {
+            return Err(Failure::new(Code::Busy, "too many requests wait to be taken in; ask again later"));
+        }
+        Ok(Place::Queue { core: &self.core, queue })
     }
 
     /// Puts a message without reply into the queue, or counts and logs that it could not.
@@ -160,8 +214,8 @@ pub(super) enum Place<'a> {
     Queue {
         /// Counts what waits.
         core: &'a Core,
-        /// The right to put it there.
-        permit: mpsc::Permit<'a, Incoming>,
+        /// Where there is room: only the reader adds.
+        queue: &'a Queue,
     },
     /// With a handler.
     Handler(&'a dyn Handler),
@@ -170,9 +224,17 @@ pub(super) enum Place<'a> {
 impl Place<'_> {
     pub(super) fn put(self, incoming: Incoming) {
         match self {
-            Self::Queue { core, permit } => {
-                core.arrived.fetch_add(incoming.bytes(), Relaxed);
-                permit.send(incoming);
+            Self::Queue { core, queue } => {
+                {
+                    let mut state = lock(&queue.state);
+                    if state.unwanted {
+                        drop(state);
+                        return incoming.refuse();
+                    }
+                    core.arrived.fetch_add(incoming.bytes(), Relaxed);
+                    state.arrivals.push_back(incoming);
+                }
+                queue.changed.notify_one();
             }
             Self::Handler(handler) => match incoming {
                 Incoming::Request(request) => handler.request(request),

@@ -126,6 +126,11 @@ impl Outbox {
         self.control.len() < ROOM
     }
 
+    /// Whether senders must wait.
+    pub(super) fn is_full(&self) -> bool {
+        !self.closed && !self.has_room()
+    }
+
     /// Whether a request of another session may be added.
     pub(super) fn takes_passed(&self) -> bool {
         self.control.len() < PASS_ROOM

@@ -10,6 +10,7 @@
 
 use super::calls::{Asker, Waiting, fits, front};
 use super::core::Core;
+use super::cork;
 use super::outbox::Cause;
 use super::requests::Answer;
 use super::{Request, Session};
@@ -33,7 +34,7 @@ impl Request {
 
 impl Core {
     fn pass(self: &Arc<Self>, asker: Answer, deadline: Instant, body: Bytes) {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(cork::now());
         if left.is_zero() {
             let message = format!("the time for the request was over before it could be passed to {}", self.label);
             return asker.give(Err(Failure::new(Code::Timeout, message)));
@@ -59,7 +60,7 @@ impl Core {
                 // Nobody waits: settles the asker's table.
                 return asker.give(Err(self.lost(Outcome::NotDone)));
             }
-            let waiting = Waiting { batch: outbox.batch(), asker: Asker::There(asker, deadline) };
+            let waiting = Waiting { batch: outbox.batch(), until: deadline, asker: Asker::There(asker) };
             self.calls.insert(id, waiting);
             outbox.frame(Cause::Own, Kind::Request, id, &front, body);
             outbox.signal()
@@ -74,15 +75,6 @@ impl Core {
         if let Some(waiting) = self.calls.remove(call) {
             self.send(Cause::Own, Kind::Cancel, call, Bytes::new());
             drop(waiting);
-        }
-    }
-
-    /// Ends calls that were passed on and whose time is over.
-    pub(super) fn sweep(&self, now: Instant) {
-        for (call, asker) in self.calls.overdue(now) {
-            self.send(Cause::Own, Kind::Cancel, call, Bytes::new());
-            let message = format!("no answer from {} in time", self.label);
-            asker.give(Err(Failure::unknown(Code::Timeout, message)));
         }
     }
 }

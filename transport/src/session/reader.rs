@@ -77,8 +77,8 @@ impl Sorter {
     /// Hands on all whole frames; what they cause is written when all are. After the end of the session bytes are dropped:
     /// the peer's goodbye to ours is the end of its stream.
     fn work(&mut self, portion: &mut Portion<'_>) {
-        let _cork = Cork::hold();
         self.now = self.core.clock.heard();
+        let _cork = Cork::hold(self.now);
         while !self.core.is_closing() {
             match portion.next(|header, payload| self.take(header, payload)) {
                 Ok(true) => {}

@@ -3,7 +3,8 @@
 use super::core::{Core, Farewell};
 use super::inbound::Arrivals;
 use super::outbox::Cause;
-use super::{reader, writer};
+use super::phase::Phase;
+use super::{SessionOptions, reader, writer};
 use crate::Io;
 use bytes::Bytes;
 use longshore_wire::frame::Kind;
@@ -48,6 +49,11 @@ impl Drop for Finish {
     }
 }
 
+/// Time between two looks of the watchdog.
+pub(super) fn tick(options: &SessionOptions) -> Duration {
+    (options.ping_every.min(options.lost_after) / 4).max(Duration::from_millis(1))
+}
+
 struct Watchdog {
     core: Arc<Core>,
     tick: Duration,
@@ -59,10 +65,8 @@ struct Watchdog {
 
 impl Watchdog {
     fn new(core: &Arc<Core>) -> Self {
-        let tick = core.options.ping_every.min(core.options.lost_after) / 4;
         let now = Instant::now();
-        let tick = tick.max(Duration::from_millis(1));
-        Self { core: Arc::clone(core), tick, checked: now, next_ping: now, cut_at: None }
+        Self { core: Arc::clone(core), tick: tick(&core.options), checked: now, next_ping: now, cut_at: None }
     }
 
     async fn run(mut self, mut loops: JoinSet<Ended>) {
@@ -70,20 +74,27 @@ impl Watchdog {
         let core = Arc::clone(&self.core);
         self.check();
         loop {
-            let wake = self.cut_at.unwrap_or(self.checked + self.tick);
+            let wake = self.cut_at.unwrap_or_else(|| self.wake());
             tokio::select! {
                 biased;
-                () = core.cut() => break,
+                () = core.reached(Phase::Cut) => break,
                 ended = loops.join_next() => match ended {
                     None => break,
                     Some(ended) => self.ended(ended),
                 },
-                () = core.closing(), if self.cut_at.is_none() => self.cut_within(CLOSE_DEADLINE),
+                () = core.reached(Phase::Closing), if self.cut_at.is_none() => self.cut_within(CLOSE_DEADLINE),
                 () = sleep_until(wake) => self.check(),
             }
         }
         loops.shutdown().await;
         drop(finish);
+    }
+
+    /// When to look next: at the latest after a tick, earlier when the time of a call ends. Calls made meanwhile do not
+    /// end before that, or have a timer of their own.
+    fn wake(&self) -> Instant {
+        let tick = self.checked + self.tick;
+        self.core.calls.earliest().map_or(tick, |until| until.min(tick))
     }
 
     fn cut_within(&mut self, time: Duration) {

@@ -112,7 +112,10 @@ impl Core {
             other => other,
         };
         match written {
-            Poll::Ready(Ok(())) => self.outbox().rest() == Rest::Idle,
+            Poll::Ready(Ok(())) => {
+                pipe.queue.rest();
+                self.outbox().rest() == Rest::Idle
+            }
             Poll::Ready(Err(error)) => {
                 pipe.failed = Some(error);
                 false
@@ -165,6 +168,7 @@ impl Core {
                 continue;
             }
             ready!(pipe.poll_flush(cx))?;
+            pipe.queue.rest();
             let rest = self.outbox().rest();
             if rest != Rest::More {
                 return Poll::Ready(Ok(rest));
