@@ -12,6 +12,8 @@
 mod keyring;
 mod scram;
 mod secret;
+#[cfg(test)]
+mod vectors;
 mod verifier;
 
 pub use keyring::Keyring;
