@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod seeds;
+#[path = "targets/all.rs"]
 mod targets;
 
 use std::path::Path;

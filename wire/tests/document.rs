@@ -27,7 +27,7 @@ fn tables(heading: &str) -> Vec<Vec<Vec<String>>> {
     let cells = |line: &str| {
         line.trim_matches('|').split(" | ").map(|cell| cell.trim().trim_matches('`').to_owned()).collect::<Vec<_>>()
     };
-    let blocks = section.split("\n\n").filter(|block| block.starts_with('|'));
+    let blocks = section.split("\n\n").map(str::trim_start).filter(|block| block.starts_with('|'));
     blocks.map(|block| block.lines().filter(|line| line.starts_with("| ")).map(cells).collect()).collect()
 }
 
