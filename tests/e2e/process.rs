@@ -32,20 +32,37 @@ pub(crate) struct Process {
     config: PathBuf,
     log: PathBuf,
     child: Option<Child>,
+    /// The network namespace that it runs in.
+    namespace: Option<String>,
 }
 
 impl Process {
     /// Prepares a process for `config`; its log goes beside the file.
     pub(crate) fn new(name: &str, config: PathBuf) -> Self {
         let log = config.with_extension("log");
-        Self { name: name.to_owned(), config, log, child: None }
+        Self { name: name.to_owned(), config, log, child: None, namespace: None }
+    }
+
+    /// The same, in a network namespace.
+    pub(crate) fn inside(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        self
     }
 
     /// Starts it.
     pub(crate) fn start(&mut self, arguments: &[&str]) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let child = Command::new(BINARY)
+        let mut command = match &self.namespace {
+            // It becomes the program, so the process id is the same.
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, BINARY]);
+                command
+            }
+            None => Command::new(BINARY),
+        };
+        let child = command
             .args(["run", "-c"])
             .arg(&self.config)
             .args(arguments)
