@@ -69,9 +69,12 @@ struct Dial<'a> {
 
 impl Dial<'_> {
     async fn open(&mut self, proxy: Option<&Proxy>) -> Result<Link, DialError> {
-        // UDP passes no proxy of ours.
         let quic = self.endpoint.transport == Transport::Quic;
-        match proxy.filter(|proxy| !quic && proxy.serves(self.endpoint)) {
+        match proxy.filter(|proxy| proxy.serves(self.endpoint)) {
+            Some(proxy) if quic => {
+                let (endpoint, proxy) = (self.endpoint.clone(), proxy.to_string());
+                Err(DialError::NoUdpProxy { endpoint, proxy })
+            }
             Some(proxy) => self.through(proxy).await,
             None if self.endpoint.is_unresolved() => Err(DialError::NoAddress { endpoint: self.endpoint.clone() }),
             None if quic => self.quic().await,

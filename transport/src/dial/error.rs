@@ -34,6 +34,16 @@ pub enum DialError {
         /// Why.
         source: ProxyError,
     },
+    /// QUIC where a proxy is to be used.
+    #[error(
+        "cannot reach {endpoint}: QUIC does not pass the proxy {proxy}; use wss for this cluster, or name the host in proxy.no_proxy"
+    )]
+    NoUdpProxy {
+        /// Where.
+        endpoint: Endpoint,
+        /// The proxy, without its password.
+        proxy: String,
+    },
     /// Too slow.
     #[error("{endpoint} did not answer within {after:?} ({stage})")]
     Timeout {

@@ -1,7 +1,9 @@
 //! QUIC beyond what every carrier promises.
 
 use crate::harness::{accept, client_tls, endpoint, listen, server_tls};
-use longshore_transport::{Admission, AdmissionLimits, DialError, DialOptions, ListenOptions, Listener, dial};
+use longshore_transport::{
+    Admission, AdmissionLimits, DialError, DialOptions, ListenOptions, Listener, Proxy, ProxyKind, dial,
+};
 use longshore_wire::Transport;
 use longshore_wire::uri::TlsVerify;
 use std::net::UdpSocket;
@@ -30,6 +32,14 @@ async fn certificates_are_checked_as_over_tcp() {
         tokio::join!(dial(&endpoint, &options), async { listener.accept().await.unwrap().upgrade().await });
     assert!(matches!(dialled, Err(DialError::Tls { .. } | DialError::TlsSettings { .. })), "{dialled:?}");
     assert!(upgraded.is_err());
+}
+
+#[tokio::test]
+async fn a_proxy_in_the_way_is_said_so() {
+    let proxy = Proxy::new(ProxyKind::Http, "proxy.test".to_owned(), 3128, None, Box::new(|_| false));
+    let options = DialOptions { proxy: Some(proxy), ..DialOptions::new(client_tls()) };
+    let error = dial(&endpoint(Transport::Quic, "127.0.0.1:9".parse().unwrap()), &options).await.unwrap_err();
+    assert!(matches!(error, DialError::NoUdpProxy { .. }) && error.to_string().contains("wss"), "{error}");
 }
 
 /// One address may hold as many of the eight places as are free: four.
