@@ -2,6 +2,7 @@
 //!
 //! It owns the order of start and stop: control first, worker first to go. A second signal ends the process at once.
 
+mod certificates;
 mod descriptors;
 mod options;
 mod proxy;

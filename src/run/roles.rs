@@ -1,5 +1,6 @@
 //! The roles of one process.
 
+use super::certificates::Certificates;
 use super::{control_options, worker_options};
 use crate::args::local::Run;
 use longshore_config::Config;
@@ -13,14 +14,18 @@ use std::time::Duration;
 pub(super) struct Roles {
     control: Option<ControlNode>,
     worker: Option<Worker>,
+    certificates: Certificates,
 }
 
 impl Roles {
     /// Starts what the configuration names.
     pub(super) async fn start(config: &Config, args: &Run) -> anyhow::Result<Self> {
-        let mut roles = Self { control: None, worker: None };
+        let mut roles = Self { control: None, worker: None, certificates: Certificates::default() };
         if config.has_role(Role::Control) {
-            let control = ControlNode::start(control_options(config, args.bootstrap)?).await?;
+            let options = control_options(config, args.bootstrap)?;
+            roles.certificates.shown(options.listen.iter().filter_map(|listen| listen.options.tls.as_ref()));
+            roles.certificates.trusted(&options.dial.tls);
+            let control = ControlNode::start(options).await?;
             tracing::info!(
                 node = %control.node_id(), name = config.node.name, cluster = config.cluster.name,
                 listen = listening(&control), api = api(&control), "control node runs"
@@ -28,7 +33,9 @@ impl Roles {
             roles.control = Some(control);
         }
         if config.has_role(Role::Worker) {
-            match Worker::start(worker_options(config)?).await {
+            let options = worker_options(config)?;
+            roles.certificates.trusted(&options.dial.tls);
+            match Worker::start(options).await {
                 Ok(worker) => {
                     let (name, cluster) = (&config.node.name, &config.cluster.name);
                     tracing::info!(node = %worker.node_id(), name, cluster, "worker runs");
@@ -58,6 +65,7 @@ impl Roles {
             }
         };
         tokio::select! {
+            why = self.certificates.keep_fresh() => format!("certificates are not kept fresh: {why}"),
             reason = control => format!("the control node has stopped: {reason}"),
             () = worker => "the worker has stopped; its log says why".to_owned(),
         }

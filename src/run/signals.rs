@@ -41,7 +41,7 @@ impl Signals {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.hang_up.recv() => {
-                    tracing::warn!("SIGHUP: the configuration is read at the start only; restart the node to apply changes");
+                    tracing::info!("SIGHUP: certificates are read again; all other configuration is read at the start only, so restart the node to apply changes");
                 }
             }
         }

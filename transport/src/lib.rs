@@ -37,4 +37,4 @@ pub use memory::memory_pair;
 pub use proxy::{Bypass, Login, Proxy, ProxyError, ProxyKind};
 pub use race::{Dialled, Race};
 pub use session::{Ending, Handler, Inbound, Incoming, Request, Session, SessionOptions, Stream, failure_of};
-pub use tls::{ClientTls, ClientTlsOptions, ServerTls, TlsError};
+pub use tls::{ClientTls, ClientTlsOptions, ServerTls, TlsError, When};

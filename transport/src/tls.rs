@@ -4,11 +4,14 @@
 //! check that the peer holds the key of the certificate it shows.
 
 mod client;
+mod explain;
+mod files;
 mod server;
 mod trust;
 
 pub(crate) use client::Connector;
 pub use client::{ClientTls, ClientTlsOptions};
+pub use files::When;
 pub use server::ServerTls;
 
 use rustls::ConnectionCommon;

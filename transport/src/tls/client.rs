@@ -1,5 +1,7 @@
 //! The dialling side of TLS.
 
+use super::explain::Check;
+use super::files::{Files, When};
 use super::trust::{Accept, WithoutCa};
 use super::{TlsError, certificates, exporter, provider};
 use crate::link::Io;
@@ -10,7 +12,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -25,12 +27,17 @@ pub struct ClientTlsOptions {
     pub pin_file: Option<PathBuf>,
 }
 
-/// TLS for dialling, all ways of verification ready. Clones are cheap.
+/// TLS for dialling, all ways of verification ready. Clones are cheap and share what [`Self::reload`] reads.
 #[derive(Clone)]
-pub struct ClientTls(Arc<Modes>);
+pub struct ClientTls(Arc<Shared>);
+
+struct Shared {
+    options: ClientTlsOptions,
+    files: Files,
+    modes: RwLock<Arc<Modes>>,
+}
 
 struct Modes {
-    default: TlsVerify,
     binding: Arc<ClientConfig>,
     ca: Option<Arc<ClientConfig>>,
     pin: Option<Arc<ClientConfig>>,
@@ -44,48 +51,70 @@ impl ClientTls {
     /// # Errors
     /// When a file cannot be used, or the default way of verification needs one that is not given.
     pub fn new(options: ClientTlsOptions) -> Result<Self, TlsError> {
-        let modes = Modes {
-            default: options.verify,
+        let files = Files::new([&options.ca_file, &options.pin_file].into_iter().flatten().cloned());
+        let modes = RwLock::new(Arc::new(Modes::read(&options)?));
+        Ok(Self(Arc::new(Shared { options, files, modes })))
+    }
+
+    /// Reads the files again; from now on, peers are checked against what they hold. Connections that stand are not
+    /// touched. Says whether something was read. Does blocking file IO.
+    ///
+    /// # Errors
+    /// When a file cannot be used. What was read before stays in use then.
+    pub fn reload(&self, when: When) -> Result<bool, TlsError> {
+        if !self.0.files.due(when) {
+            return Ok(false);
+        }
+        // A poisoned lock still holds whole modes. New ones have no memory of former sessions: each peer shows its
+        // certificate again.
+        let fresh = Arc::new(Modes::read(&self.0.options)?);
+        *self.0.modes.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(true)
+    }
+
+    /// What is needed to open TLS to a proxy itself: no proof of ours will vouch for it, so a CA must.
+    pub(crate) fn proxy_connector(&self, host: &str) -> Result<Connector, TlsError> {
+        let verify = if self.0.options.ca_file.is_some() { TlsVerify::Ca } else { TlsVerify::System };
+        self.connector_to(host, verify)
+    }
+
+    /// What is needed to open TLS to this endpoint.
+    pub(crate) fn connector(&self, endpoint: &Endpoint) -> Result<Connector, TlsError> {
+        self.connector_to(&endpoint.host, endpoint.tls_verify.unwrap_or(self.0.options.verify))
+    }
+
+    fn connector_to(&self, host: &str, verify: TlsVerify) -> Result<Connector, TlsError> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let name = server_name(host)?;
+        let modes = Arc::clone(&self.0.modes.read().unwrap_or_else(PoisonError::into_inner));
+        let file = match verify {
+            TlsVerify::Ca => self.0.options.ca_file.clone(),
+            TlsVerify::Pin => self.0.options.pin_file.clone(),
+            TlsVerify::Binding | TlsVerify::System => None,
+        };
+        let check = Check { verify, host: host.to_owned(), file };
+        Ok(Connector { config: modes.config(verify)?, name, check })
+    }
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClientTls").field(&self.0.options).finish()
+    }
+}
+
+impl Modes {
+    fn read(options: &ClientTlsOptions) -> Result<Self, TlsError> {
+        let modes = Self {
             binding: without_ca(Accept::Any)?,
             ca: options.ca_file.as_deref().map(with_ca).transpose()?,
             pin: options.pin_file.as_deref().map(with_pin).transpose()?,
             system: OnceLock::new(),
         };
-        modes.config(modes.default)?;
-        Ok(Self(Arc::new(modes)))
+        modes.config(options.verify)?;
+        Ok(modes)
     }
 
-    /// What is needed to open TLS to a proxy itself: no proof of ours will vouch for it, so a CA must.
-    pub(crate) fn proxy_connector(&self, host: &str) -> Result<Connector, TlsError> {
-        let config = self.0.ca.clone().map_or_else(|| self.0.config(TlsVerify::System), Ok)?;
-        Ok(Connector { config, name: server_name(host)?, certified: true })
-    }
-
-    /// What is needed to open TLS to this endpoint.
-    pub(crate) fn connector(&self, endpoint: &Endpoint) -> Result<Connector, TlsError> {
-        let verify = endpoint.tls_verify.unwrap_or(self.0.default);
-        let name = server_name(&endpoint.host)?;
-        Ok(Connector { config: self.0.config(verify)?, name, certified: verify != TlsVerify::Binding })
-    }
-}
-
-/// The name for SNI and the certificate; an IP address is checked, but never sent as SNI (RFC 6066 §3).
-fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
-    let host = host.strip_suffix('.').unwrap_or(host);
-    ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))
-}
-
-impl fmt::Debug for ClientTls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientTls")
-            .field("verify", &self.0.default)
-            .field("ca", &self.0.ca.is_some())
-            .field("pin", &self.0.pin.is_some())
-            .finish()
-    }
-}
-
-impl Modes {
     fn config(&self, verify: TlsVerify) -> Result<Arc<ClientConfig>, TlsError> {
         match verify {
             TlsVerify::Binding => Ok(Arc::clone(&self.binding)),
@@ -96,11 +125,16 @@ impl Modes {
     }
 }
 
+/// The name for SNI and the certificate; an IP address is checked, but never sent as SNI (RFC 6066 §3).
+fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Name(host.to_owned()))
+}
+
 /// One TLS connection to be opened.
 pub(crate) struct Connector {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
-    certified: bool,
+    check: Check,
 }
 
 /// An open TLS connection.
@@ -117,13 +151,14 @@ impl Connector {
         let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols = vec![protocol.to_vec()];
         config.resumption = Resumption::disabled();
-        (Arc::new(config), self.name.to_str().into_owned(), self.certified)
+        (Arc::new(config), self.name.to_str().into_owned(), self.check.certifies())
     }
 
     pub(crate) async fn connect<S: Io>(self, stream: S) -> std::io::Result<Secured<S>> {
-        let stream = TlsConnector::from(self.config).connect(self.name, stream).await?;
+        let opened = TlsConnector::from(self.config).connect(self.name, stream).await;
+        let stream = opened.map_err(|error| self.check.explain(error))?;
         let exporter = exporter(stream.get_ref().1)?;
-        Ok(Secured { stream, exporter, certified: self.certified })
+        Ok(Secured { stream, exporter, certified: self.check.certifies() })
     }
 }
 
@@ -139,10 +174,11 @@ fn without_ca(accept: Accept) -> Result<Arc<ClientConfig>, TlsError> {
 }
 
 fn with_roots(roots: RootCertStore) -> Result<Arc<ClientConfig>, TlsError> {
-    let config = ClientConfig::builder_with_provider(provider())
+    let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.require_ems = true;
     Ok(Arc::new(config))
 }
 

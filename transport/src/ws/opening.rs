@@ -2,7 +2,7 @@
 
 use super::{WsIo, config};
 use crate::link::Io;
-use longshore_wire::Endpoint;
+use longshore_wire::{Endpoint, Transport};
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
@@ -29,11 +29,20 @@ impl From<Error> for WsError {
 
 /// Opens a WebSocket to an endpoint over a stream that is already there.
 pub(crate) async fn connect<S: Io>(endpoint: &Endpoint, stream: S) -> Result<WsIo<S>, WsError> {
-    let host = endpoint.host.strip_suffix('.').unwrap_or(&endpoint.host);
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    let uri = format!("{}://{host}:{}{}", endpoint.transport, endpoint.address.port(), endpoint.path);
+    let uri = format!("{}://{}{}", endpoint.transport, host_header(endpoint), endpoint.path);
     let (socket, _) = tokio_tungstenite::client_async_with_config(uri, stream, Some(config())).await?;
     Ok(WsIo::new(socket))
+}
+
+/// Host and port as RFC 6455 §4.1 wants them in the `Host` header: the port only where the scheme has another one. Balancers
+/// compare the text.
+fn host_header(endpoint: &Endpoint) -> String {
+    let host = endpoint.host.strip_suffix('.').unwrap_or(&endpoint.host);
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    match (endpoint.transport, endpoint.address.port()) {
+        (Transport::Ws, 80) | (Transport::Wss, 443) => host,
+        (_, port) => format!("{host}:{port}"),
+    }
 }
 
 /// Takes a WebSocket at `path`; any other path gets a 404.
@@ -66,4 +75,21 @@ fn not_found() -> ErrorResponse {
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_header_names_a_port_only_where_it_is_not_the_schemes() {
+        let header = |transport: Transport, host: &str, port: u16| {
+            let (host, path) = (host.to_owned(), "/".to_owned());
+            host_header(&Endpoint { transport, address: ([10, 0, 0, 1], port).into(), host, path, tls_verify: None })
+        };
+        assert_eq!(header(Transport::Wss, "a.example.", 443), "a.example");
+        assert_eq!(header(Transport::Ws, "a.example", 80), "a.example");
+        assert_eq!(header(Transport::Wss, "a.example", 80), "a.example:80");
+        assert_eq!(header(Transport::Ws, "fd00::1", 8180), "[fd00::1]:8180");
+    }
 }

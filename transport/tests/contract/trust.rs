@@ -15,18 +15,24 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 /// A CA, and a certificate of it for `localhost`, in files.
-struct Ca {
+pub(crate) struct Ca {
     dir: TempDir,
 }
 
 impl Ca {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// As [`Self::new`], with a change to the certificate for `localhost`.
+    fn with(change: fn(&mut rcgen::CertificateParams)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let issuer = rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        change(&mut params);
         let cert = params.signed_by(&key, &issuer).unwrap();
         std::fs::write(dir.path().join("ca.pem"), issuer.pem()).unwrap();
         std::fs::write(dir.path().join("cert.pem"), cert.pem()).unwrap();
@@ -34,21 +40,21 @@ impl Ca {
         Self { dir }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn server(&self) -> ServerTls {
+    pub(crate) fn server(&self) -> ServerTls {
         ServerTls::from_files(self.file("cert.pem"), self.file("key.pem")).unwrap()
     }
 }
 
-fn with_ca(file: &Path) -> ClientTls {
+pub(crate) fn with_ca(file: &Path) -> ClientTls {
     let ca_file = Some(file.to_owned());
     ClientTls::new(ClientTlsOptions { verify: TlsVerify::Ca, ca_file, pin_file: None }).unwrap()
 }
 
-fn with_pin(file: &Path) -> ClientTls {
+pub(crate) fn with_pin(file: &Path) -> ClientTls {
     let pin_file = Some(file.to_owned());
     ClientTls::new(ClientTlsOptions { verify: TlsVerify::Pin, ca_file: None, pin_file }).unwrap()
 }
@@ -73,6 +79,31 @@ async fn a_ca_vouches_for_name_and_certificate() {
     assert!(matches!(other, Err(DialError::Tls { .. })), "another name");
     let stranger = try_dial(ca.server(), with_ca(&Ca::new().file("ca.pem")), |_| ()).await;
     assert!(matches!(stranger, Err(DialError::Tls { .. })), "another CA");
+}
+
+#[tokio::test]
+async fn every_refusal_of_a_certificate_says_what_to_do() {
+    let good = Ca::new();
+    let past = Ca::with(|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
+    let future = Ca::with(|params| params.not_before = rcgen::date_time_ymd(2999, 1, 1));
+    let as_is: fn(&mut Endpoint) = |_| ();
+    let renamed: fn(&mut Endpoint) = |at| at.host = "other.example".to_owned();
+    let (ca, pin) = (with_ca(&good.file("ca.pem")), with_pin(&Ca::new().file("cert.pem")));
+    let cases: [(&Ca, ClientTls, fn(&mut Endpoint), &[&str]); 5] = [
+        (&past, with_ca(&past.file("ca.pem")), as_is, &["has expired", "renew it there", "clock"]),
+        (&future, with_ca(&future.file("ca.pem")), as_is, &["not valid yet", "clock"]),
+        (&good, ca.clone(), renamed, &["is for localhost, not for 'other.example'", "dial a name"]),
+        (&Ca::new(), ca, as_is, &["no CA in tls.ca_file", "ca.pem", "the firewall's own CA"]),
+        (&good, pin, as_is, &["none of those in tls.pin_file", "cert.pem", "renewed"]),
+    ];
+    for (server, client, change, parts) in cases {
+        let text = try_dial(server.server(), client, change).await.unwrap_err().to_string();
+        assert!(parts.iter().all(|part| text.contains(part)), "{parts:?}: {text}");
+    }
+    // A pin and the binding do not look at dates and names.
+    let pinned = try_dial(past.server(), with_pin(&past.file("cert.pem")), renamed).await.unwrap();
+    let bound = try_dial(past.server(), client_tls(), renamed).await.unwrap();
+    assert!(pinned.info.certified && !bound.info.certified);
 }
 
 #[tokio::test]
