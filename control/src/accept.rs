@@ -66,7 +66,7 @@ pub(crate) async fn run(reception: Reception, listener: Listener, stop: Cancella
 
 async fn receive(reception: Reception, pending: Pending) {
     match pending.upgrade().await {
-        // Boxed: thousands may wait for their turn, and a waiting one shall not pay for the session that it may become.
+        // Boxed: thousands may wait for their turn, and a waiting one shall not pay for its proof yet.
         Ok(link) => Box::pin(reception.prove(link, None)).await,
         Err(error) => tracing::debug!(%error, "a connection came to nothing"),
     }
@@ -75,12 +75,15 @@ async fn receive(reception: Reception, pending: Pending) {
 impl Reception {
     /// Serves a worker whose connection another control node passes on.
     pub(crate) async fn tunnelled(&self, worker: NodeId, stream: Stream) {
-        self.prove(Link::tunnel(stream), Some(worker)).await;
+        self.clone().prove(Link::tunnel(stream), Some(worker)).await;
     }
 
-    async fn prove(&self, link: Link, tunnelled: Option<NodeId>) {
-        match verify(link, &self.me, self).await {
-            Ok(proven) if tunnelled.is_none_or(|worker| is_worker(&proven, worker)) => self.serve(proven).await,
+    async fn prove(self, link: Link, tunnelled: Option<NodeId>) {
+        match verify(link, &self.me, &self).await {
+            Ok(proven) if tunnelled.is_none_or(|worker| is_worker(&proven, worker)) => {
+                // A task of its own, or the session would hold the memory of its handshake as long as it lives.
+                self.loops.clone().spawn_work(self.serve(proven));
+            }
             Ok(proven) => tracing::warn!(
                 node = %proven.peer.node, role = %proven.peer.role,
                 "a tunnel carried somebody else than the worker that it was opened for; cut"
@@ -90,7 +93,7 @@ impl Reception {
         }
     }
 
-    async fn serve(&self, proven: Proven) {
+    async fn serve(self, proven: Proven) {
         let role = proven.peer.role;
         let options = if role == Role::Control { &self.peer_session } else { &self.session };
         let (session, inbound) = Session::start(proven, options.clone());

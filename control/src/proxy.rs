@@ -24,7 +24,7 @@ use crate::raft::Group;
 use longshore_transport::Session;
 use longshore_wire::edge::NotifyWorker;
 use longshore_wire::{Epoch, NodeId, encode};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -106,15 +106,25 @@ impl Proxies {
         Some(seat)
     }
 
-    /// Makes sure that every worker of this node has a proxy, and that every proxy looks at the state again.
-    pub(crate) fn refresh(&self) {
+    /// Makes sure that every worker of this node has a proxy, and that the proxies of the `touched` ones, or of all, look at
+    /// the state again.
+    pub(crate) fn refresh(&self, touched: Option<&BTreeSet<NodeId>>) {
         let state = self.shared.group.state();
         let mine = |worker: &NodeId| state.owner_of(*worker).is_some_and(|(owner, _)| owner == self.shared.me);
-        let owned: Vec<NodeId> = state.workers().map(|worker| worker.id).filter(mine).collect();
         let missing: Vec<NodeId> = {
             let seats = self.read();
-            seats.values().for_each(|seat| seat.wake());
-            owned.into_iter().filter(|worker| !seats.contains_key(worker)).collect()
+            let missing = |worker: &NodeId| mine(worker) && !seats.contains_key(worker);
+            match touched {
+                None => {
+                    seats.values().for_each(|seat| seat.wake());
+                    state.workers().map(|worker| worker.id).filter(missing).collect()
+                }
+                Some(touched) => {
+                    touched.iter().filter_map(|worker| seats.get(worker)).for_each(|seat| seat.wake());
+                    let is_worker = |worker: &NodeId| state.node(*worker).is_some_and(|node| node.is_worker());
+                    touched.iter().copied().filter(|worker| is_worker(worker) && missing(worker)).collect()
+                }
+            }
         };
         if !missing.is_empty() {
             let mut seats = self.write();

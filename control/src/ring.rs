@@ -33,11 +33,12 @@ pub(crate) fn owner(state: &State, me: NodeId, worker: NodeId) -> Owner<'_> {
     }
 }
 
-/// Makes the proxies look at every state that differs in more than the key-value store.
+/// Makes the proxies look at every state in which something is new to them: only those, since with thousands of workers
+/// nearly every change is one of them coming or going, and of no interest to the others.
 pub(crate) async fn follow(group: Group, proxies: Proxies, stop: CancellationToken) {
     let mut changed = group.changed();
     let mut seen = group.state();
-    proxies.refresh();
+    proxies.refresh(None);
     loop {
         tokio::select! {
             biased;
@@ -49,7 +50,8 @@ pub(crate) async fn follow(group: Group, proxies: Proxies, stop: CancellationTok
             continue;
         }
         tokio::time::sleep(COALESCE).await;
-        seen = group.state();
-        proxies.refresh();
+        let newer = group.state();
+        proxies.refresh(newer.touched(&seen).as_ref());
+        seen = newer;
     }
 }

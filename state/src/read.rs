@@ -4,10 +4,11 @@ use crate::credentials::Credential;
 use crate::machine::State;
 use crate::record::{App, Cluster, Instance, Node, Task};
 use crate::ring::Ring;
+use imbl::ordmap::DiffItem;
 use longshore_wire::kv::KvEntry;
 use longshore_wire::task::TaskSpec;
-use longshore_wire::{Code, Digest, Epoch, Failure, NodeId, ShortId, TaskId};
-use std::collections::BTreeMap;
+use longshore_wire::{Code, Digest, Epoch, Failure, NodeId, Partition, ShortId, TaskId};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How many candidates an ambiguity names.
@@ -181,6 +182,22 @@ impl State {
             && self.tasks.ptr_eq(&other.tasks)
     }
 
+    /// The workers to whose proxies something may be new compared with `other`, an earlier clone: their record, a task of
+    /// theirs, or their owner. `None` stands for all of them. What is the same in both is passed over, so the cost is that of
+    /// the differences.
+    pub fn touched(&self, other: &Self) -> Option<BTreeSet<NodeId>> {
+        if !self.apps.ptr_eq(&other.apps) || !self.instances.ptr_eq(&other.instances) {
+            return None;
+        }
+        let mut touched: BTreeSet<NodeId> = self.nodes.diff(&other.nodes).map(|item| *key(&item)).collect();
+        touched.extend(self.tasks.diff(&other.tasks).map(|item| key(&item).1));
+        let moved: BTreeSet<Partition> = self.ring.moved(&other.ring).collect();
+        if !moved.is_empty() {
+            touched.extend(self.workers().map(|worker| worker.id).filter(|id| moved.contains(&id.partition())));
+        }
+        Some(touched)
+    }
+
     /// Revision of the last write to the key-value store; 0 before the first.
     pub fn kv_revision(&self) -> u64 {
         self.kv.revision()
@@ -196,6 +213,12 @@ impl State {
     /// At most `limit` entries, [`longshore_wire::kv::MAX_LIST`] in any case, and no more than fit in one message.
     pub fn kv_list(&self, prefix: &str, after: Option<&str>, limit: u32) -> (Vec<KvEntry>, bool) {
         self.kv.list(prefix, after, limit)
+    }
+}
+
+fn key<'a, K, V>(item: &DiffItem<'a, 'a, K, V>) -> &'a K {
+    match item {
+        DiffItem::Add(key, _) | DiffItem::Remove(key, _) | DiffItem::Update { old: (key, _), .. } => key,
     }
 }
 

@@ -64,6 +64,14 @@ impl Ring {
         Arc::ptr_eq(&self.owners, &other.owners) && Arc::ptr_eq(&self.slots, &other.slots)
     }
 
+    /// The partitions whose owner or epoch is another one in `other`.
+    pub(crate) fn moved<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = Partition> + 'a {
+        let both = if Arc::ptr_eq(&self.slots, &other.slots) { 0 } else { usize::from(PARTITIONS) };
+        let slots = self.slots.iter().zip(other.slots.iter()).take(both);
+        let moved = |(mine, theirs): (&Slot, &Slot)| (mine.owner, mine.epoch) != (theirs.owner, theirs.epoch);
+        (0..PARTITIONS).zip(slots).filter_map(move |(number, slots)| moved(slots).then_some(Partition(number)))
+    }
+
     pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
     }

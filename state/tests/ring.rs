@@ -187,3 +187,27 @@ fn ten_thousand_workers_spread_within_one_percent() {
     set_ring(&mut state, 0..3);
     assert!(spread(&workers(state.ring())) <= 33, "{:?}", workers(state.ring()));
 }
+
+#[test]
+fn only_those_are_touched_to_whom_something_is_new() {
+    let touched = |new: &State, old: &State| new.touched(old).map(|ids| ids.into_iter().collect::<Vec<_>>());
+    let mut state = cluster();
+    set_ring(&mut state, [0]);
+    (0..100).for_each(|number| add_worker(&mut state, number));
+    let before = state.clone();
+    assert_eq!(touched(&state, &before), Some(vec![]));
+    add_worker(&mut state, 100);
+    let (node, owner) = (worker_id(7), control(0));
+    let (_, epoch) = state.owner_of(node).unwrap();
+    let (ready, transport) = (longshore_wire::task::NodeState::Ready, "tcp".to_owned());
+    propose(&mut state, Command::SetConnected { node, epoch, owner, state: ready, transport, remote: None }).unwrap();
+    assert_eq!(touched(&state, &before), Some(vec![node, worker_id(100)]));
+    assert_eq!(touched(&before, &state), Some(vec![node, worker_id(100)]), "one that is gone is touched too");
+
+    let before = state.clone();
+    assert!(set_ring(&mut state, [0, 1]) > 0);
+    let moved: Vec<NodeId> =
+        (0..=100).map(worker_id).filter(|id| state.owner_of(*id) != before.owner_of(*id)).collect();
+    assert!(moved.len() > 20 && moved.len() < 80, "{}", moved.len());
+    assert_eq!(touched(&state, &before), Some(moved));
+}
