@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod archives;
+mod attacks;
 mod bench;
 mod capture;
 mod cli;
@@ -22,4 +23,5 @@ mod process;
 mod refusals;
 mod restart;
 mod single;
+mod stranger;
 mod tunnel;
