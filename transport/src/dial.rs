@@ -16,6 +16,7 @@ pub use error::DialError;
 use crate::link::{Carrier, Io, Link, LinkInfo};
 use crate::proxy::{Proxy, ProxyError};
 use crate::quic;
+use crate::tcp;
 use crate::tls::{ClientTls, Connector};
 use crate::ws;
 use longshore_wire::{Endpoint, Transport};
@@ -157,8 +158,7 @@ impl Dial<'_> {
 
 async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     let tcp = TcpStream::connect(address).await?;
-    // Small frames must not wait for the acknowledgement of the ones before.
-    tcp.set_nodelay(true)?;
+    tcp::set(&tcp)?;
     Ok(tcp)
 }
 

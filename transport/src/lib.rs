@@ -23,6 +23,7 @@ mod proxy;
 mod quic;
 mod race;
 mod session;
+mod tcp;
 mod tls;
 mod ws;
 

@@ -328,8 +328,8 @@ impl Upgrade {
         deadline: Instant,
         stage: &mut &'static str,
     ) -> Result<Link, UpgradeError> {
-        // Small frames must not wait for the acknowledgement of the ones before. A failure shows at the next use.
-        let _ = tcp.set_nodelay(true);
+        // A failure shows at the next use.
+        let _ = crate::tcp::set(&tcp);
         let mut info = LinkInfo { carrier: self.carrier, remote: Some(remote), exporter: None, certified: false };
         let refused = |error: ws::WsError| UpgradeError::WebSocket { remote, message: error.to_string() };
         Ok(match (&self.tls, &self.path) {

@@ -11,11 +11,19 @@ use longshore_wire::Failure;
 use longshore_wire::frame::INITIAL_CREDIT;
 use std::io;
 use std::io::IoSlice;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Bytes that a stream holds for the writer: two batches, so that one is filled while the other is written.
 const SEND: usize = 256 * 1024;
+/// Most bytes that a stream's peer may have under way.
+const WIDEST: u32 = 16 * 1024 * 1024;
+/// Bytes that all streams of a session together may have under way beyond their first credit.
+const EXTRA: u32 = 48 * 1024 * 1024;
+
 /// All open streams of a session.
 #[derive(Default)]
 pub(super) struct Streams(Mutex<Table>);
@@ -25,6 +33,8 @@ struct Table {
     cells: IdMap<Arc<Cell>>,
     /// How many have even and odd ids: one of them is this side's, the other the peer's.
     sides: [usize; 2],
+    /// Credit beyond the first that the open streams' peers were given.
+    extra: u32,
 }
 
 impl Streams {
@@ -56,9 +66,20 @@ impl Streams {
 
     pub(super) fn remove(&self, id: u32) {
         let mut table = lock(&self.0);
-        if table.cells.remove(&id).is_some() {
+        if let Some(cell) = table.cells.remove(&id) {
             table.sides[id as usize % 2] -= 1;
+            table.extra -= cell.extra.load(Relaxed);
         }
+    }
+
+    /// Bytes by which the credit of a stream with this window may grow: as much again, within the limits.
+    pub(super) fn widen(&self, id: u32, span: u32) -> u32 {
+        let mut table = lock(&self.0);
+        let by = span.min(WIDEST.saturating_sub(span)).min(EXTRA - table.extra);
+        let Some(cell) = table.cells.get(&id) else { return 0 };
+        cell.extra.fetch_add(by, Relaxed);
+        table.extra += by;
+        by
     }
 
     /// Ends all, since the session does.
@@ -84,6 +105,8 @@ pub(super) enum End {
 /// What the two sides of a stream's buffers share: its [`Stream`] and the session's loops.
 pub(super) struct Cell {
     pub(super) id: u32,
+    /// Credit beyond the first that the peer was given. Changed with the table's lock held.
+    extra: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -101,6 +124,10 @@ pub(super) struct State {
     pub(super) window: u32,
     /// Bytes read since credit was last granted.
     pub(super) consumed: u32,
+    /// Bytes that the peer may have under way in all.
+    span: u32,
+    /// Bytes read since the span was last looked at, and when that was.
+    measured: (u32, Option<Instant>),
     pub(super) finish_seen: bool,
     pub(super) reader: Option<Waker>,
     /// The [`Stream`] is gone after its finish: the peer may finish in peace, but no longer send.
@@ -141,12 +168,14 @@ impl Cell {
             incoming: Chunks::new(SHARE_FROM),
             window: INITIAL_CREDIT,
             consumed: 0,
+            span: INITIAL_CREDIT,
+            measured: (0, None),
             finish_seen: false,
             reader: None,
             deaf: false,
             end: None,
         };
-        Self { id, state: Mutex::new(state) }
+        Self { id, extra: AtomicU32::new(0), state: Mutex::new(state) }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -266,6 +295,16 @@ impl State {
         })
     }
 
+    /// Takes bytes of the caller without a copy, as many as room and credit allow, and says how many.
+    pub(super) fn share(&mut self, bytes: &mut Bytes) -> usize {
+        let count = SEND.saturating_sub(self.outgoing.len()).min(self.credit as usize).min(bytes.len());
+        if count > 0 {
+            self.outgoing.push(bytes.split_to(count));
+            self.credit -= u32::try_from(count).expect("at most the credit is taken");
+        }
+        count
+    }
+
     /// Takes bytes of the caller, as many as room and credit allow, and says how many.
     pub(super) fn copy(&mut self, pieces: &[IoSlice<'_>]) -> usize {
         let space = SEND.saturating_sub(self.outgoing.len()).min(self.credit as usize);
@@ -278,6 +317,30 @@ impl State {
         let count = space - left;
         self.credit -= u32::try_from(count).expect("at most the credit is taken");
         count
+    }
+
+    /// Notes that `count` bytes were read, and says how much credit to grant now: in portions of a quarter of the span,
+    /// often enough that the peer never stalls, seldom enough to be cheap. The span doubles when all of it was read within
+    /// two round trips: then it is what holds the peer back.
+    pub(super) fn consume(&mut self, count: usize, rtt: Option<Duration>, widen: impl FnOnce(u32) -> u32) -> u32 {
+        self.consumed += u32::try_from(count).expect("at most the credit is buffered");
+        if self.consumed < self.span / 4 || self.finish_seen || self.end.is_some() {
+            return 0;
+        }
+        let mut portion = std::mem::take(&mut self.consumed);
+        let now = Instant::now();
+        let (read, since) = (self.measured.0 + portion, *self.measured.1.get_or_insert(now));
+        self.measured.0 = read;
+        if read >= self.span {
+            if rtt.is_some_and(|rtt| now - since < 2 * rtt) {
+                let by = widen(self.span);
+                self.span += by;
+                portion += by;
+            }
+            self.measured = (0, Some(now));
+        }
+        self.window += portion;
+        portion
     }
 
     /// Ready when the writer has taken all.
@@ -293,5 +356,43 @@ impl State {
         }
         self.writer = Some(cx.waker().clone());
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Option<Duration> = Some(Duration::from_secs(3600));
+
+    /// Reads all that the peer may send, so often.
+    fn drain(streams: &Streams, cell: &Cell, rtt: Option<Duration>, rounds: usize) -> u32 {
+        for _ in 0..rounds {
+            let mut state = cell.state();
+            let span = state.span;
+            for _ in 0..8 {
+                state.consume(span as usize / 8, rtt, |span| streams.widen(cell.id, span));
+            }
+        }
+        cell.state().span
+    }
+
+    #[test]
+    fn credit_grows_with_a_long_path_and_stays_bounded() {
+        let streams = Streams::default();
+        let near = streams.open(2, 100).unwrap();
+        assert_eq!(drain(&streams, &near, Some(Duration::ZERO), 20), INITIAL_CREDIT, "a short path needs no more");
+        assert_eq!(drain(&streams, &near, None, 20), INITIAL_CREDIT);
+        let mut spans: Vec<u32> = Vec::new();
+        for id in (4..40).step_by(2) {
+            let cell = streams.open(id, 100).unwrap();
+            spans.push(drain(&streams, &cell, LONG, 20));
+        }
+        assert_eq!(spans[0], WIDEST);
+        assert_eq!(spans.iter().map(|span| span - INITIAL_CREDIT).sum::<u32>(), EXTRA);
+        for id in (4..40).step_by(2) {
+            streams.remove(id);
+        }
+        assert_eq!(drain(&streams, &near, LONG, 20), WIDEST, "what others gave back can be used again");
     }
 }

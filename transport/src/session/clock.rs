@@ -17,12 +17,14 @@ pub(super) struct Clock {
     pinged: AtomicU64,
     /// Smoothed; 0 before the first pong.
     rtt: AtomicU64,
+    /// The shortest round trip; `u64::MAX` before the first pong.
+    shortest: AtomicU64,
 }
 
 impl Clock {
     pub(super) fn new() -> Self {
         let (heard, wrote, pinged, rtt) = Default::default();
-        Self { start: Instant::now(), heard, wrote, pinged, rtt }
+        Self { start: Instant::now(), heard, wrote, pinged, rtt, shortest: AtomicU64::new(u64::MAX) }
     }
 
     fn stamp(&self, at: Instant) -> u64 {
@@ -78,7 +80,14 @@ impl Clock {
             return;
         }
         let sample = self.now().saturating_sub(stamp).max(1);
+        self.shortest.fetch_min(sample, Relaxed);
         self.rtt.store(smoothed(self.rtt.load(Relaxed), sample), Relaxed);
+    }
+
+    /// The shortest round trip so far: that of the path, without what waits in queues.
+    pub(super) fn shortest(&self) -> Option<Duration> {
+        let nanos = self.shortest.load(Relaxed);
+        (nanos != u64::MAX).then(|| Duration::from_nanos(nanos))
     }
 
     /// Smoothed round-trip time.

@@ -3,6 +3,7 @@
 use super::tests::{proven, soon};
 use super::*;
 use crate::memory_pair;
+use bytes::Bytes;
 use longshore_wire::frame::{Goodbye, HEADER, Header, INITIAL_CREDIT, Kind, MAX_DATA, RequestHead};
 use longshore_wire::{Outcome, decode, encode};
 use proptest::prelude::*;
@@ -232,6 +233,64 @@ async fn a_flood_that_reads_nothing_costs_bounded_memory() {
     soon(flooding).await;
     assert!(!session.core().outbox().is_clogged());
     soon(session.closed()).await;
+}
+
+/// Passes all requests on.
+struct Relay(Session);
+
+impl Handler for Relay {
+    fn request(&self, mut request: Request) {
+        let body = std::mem::take(&mut request.body);
+        request.pass(&self.0, body);
+    }
+
+    fn notify(&self, _body: Bytes) {}
+
+    fn open(&self, _head: Bytes, _stream: Stream) {}
+}
+
+#[tokio::test]
+async fn what_was_passed_on_ends_with_its_time_though_nobody_cancels() {
+    let options = SessionOptions { ping_every: Duration::from_millis(400), ..SessionOptions::default() };
+    let (mut worker, far, _in) = raw_with(options.clone());
+    let (a, b) = memory_pair();
+    let near = Session::serve(proven(a, true), options, Arc::new(Relay(far)));
+    let mut asker = Raw(b.io);
+    asker.send(&request(2)).await;
+    assert_eq!(worker.next().await.0, Kind::Request);
+    assert_eq!(worker.next().await, (Kind::Cancel, 1, vec![]));
+    let (kind, id, payload) = asker.next().await;
+    let failure: Failure = decode(&payload).unwrap();
+    assert_eq!((kind, id), (Kind::ReplyError, 2));
+    assert_eq!((failure.code, failure.outcome), (Code::Timeout, Outcome::Unknown));
+    // A late answer is nobody's, and no violation.
+    worker.send(&frame(Kind::Reply, 1, &[1])).await;
+    asker.send(&request(4)).await;
+    assert_eq!(worker.next().await.1, 3);
+    worker.send(&frame(Kind::Reply, 3, &[7])).await;
+    assert_eq!(asker.next().await, (Kind::Reply, 4, vec![7]));
+    assert!(!near.is_closed());
+}
+
+#[tokio::test]
+async fn what_is_passed_to_a_stuck_peer_is_refused_as_busy() {
+    let (stuck, far, _in) = raw();
+    let (a, b) = memory_pair();
+    let near = Session::serve(proven(a, true), SessionOptions::default(), Arc::new(Relay(far)));
+    let mut asker = Raw(b.io);
+    let big = |id: u32| {
+        let mut bytes = Header { kind: Kind::Request, id, length: 1_500_019 }.encode().to_vec();
+        bytes.extend(RequestHead { timeout_ms: 60_000 }.front());
+        bytes.extend(vec![0; 1_500_000]);
+        bytes
+    };
+    for id in [2, 4, 6, 8, 10, 12] {
+        asker.send(&big(id)).await;
+    }
+    let (kind, _, payload) = asker.next().await;
+    let failure: Failure = decode(&payload).unwrap();
+    assert_eq!((kind, failure.code, failure.outcome), (Kind::ReplyError, Code::Busy, Outcome::NotDone));
+    drop((stuck, near));
 }
 
 /// Bytes that look like a conversation, more or less.

@@ -15,8 +15,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// Bytes of the thread's scratch buffer: the largest portion of small frames.
 const SCRATCH: usize = 64 * 1024;
-/// Bytes of a read while bulk arrives: at first, and at most.
-const READ: std::ops::RangeInclusive<usize> = 128 * 1024..=256 * 1024;
+/// Bytes of a read while bulk arrives, at first and at most: below what the allocator gives back to the system each time.
+const READ: std::ops::RangeInclusive<usize> = 96 * 1024..=120 * 1024;
 /// So many small reads, and bulk is over.
 const CALM: u32 = 4;
 /// From this size on a payload keeps its part of the read buffer instead of being copied: below, a small message that

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! poll_write ─▶ outgoing ─▶ writer ═▶ reader ─▶ incoming ─▶ poll_read
-//!               ≤ SEND      (credit)            ≤ INITIAL_CREDIT  │
+//!               ≤ SEND      (credit)            ≤ the credit      │
 //!                  ◀═══════════════ Credit ═══════════════════════╯
 //! ```
 
@@ -11,18 +11,16 @@ use super::cell::{Cell, End, State};
 use super::core::{Core, SHORT_TEXT, shortened};
 use super::outbox::Cause;
 use bytes::Bytes;
-use longshore_wire::frame::{INITIAL_CREDIT, Kind};
+use longshore_wire::frame::Kind;
 use longshore_wire::{Code, Failure, encode};
+use std::future::poll_fn;
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
-
-/// Credit is granted in portions of so many bytes: often enough that the peer never stalls, seldom enough to be cheap.
-const PORTION: u32 = INITIAL_CREDIT / 4;
 
 impl Core {
     /// Opens a stream to the peer.
@@ -87,6 +85,84 @@ impl Stream {
         }
     }
 
+    /// Grants the peer credit for bytes that were read.
+    fn consumed(&self, mut state: MutexGuard<'_, State>, count: usize) {
+        let widen = |span| self.core.streams.widen(self.cell.id, span);
+        let portion = state.consume(count, self.core.clock.shortest(), widen);
+        drop(state);
+        if portion > 0 {
+            let credit = Bytes::copy_from_slice(&portion.to_be_bytes());
+            self.core.send(Cause::Own, Kind::Credit, self.cell.id, credit);
+        }
+    }
+
+    /// The next bytes as they came, without a copy where that is possible; `None` at the end. Cancel safe.
+    ///
+    /// # Errors
+    /// As reading does.
+    pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        let coop = ready!(poll_proceed(cx));
+        let mut state = self.cell.state();
+        let Some(bytes) = state.incoming.pop(usize::MAX) else {
+            if state.finish_seen {
+                return Poll::Ready(Ok(None));
+            }
+            if let Some(error) = state.error() {
+                return Poll::Ready(Err(error));
+            }
+            state.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        coop.made_progress();
+        self.consumed(state, bytes.len());
+        Poll::Ready(Ok(Some(bytes)))
+    }
+
+    /// Sends bytes, without a copy where that is possible; returns when they are queued. Not cancel safe: a part may be
+    /// queued.
+    ///
+    /// # Errors
+    /// As writing does.
+    pub async fn send(&mut self, mut bytes: Bytes) -> io::Result<()> {
+        while !bytes.is_empty() {
+            poll_fn(|cx| self.poll_offer(cx, |state| state.share(&mut bytes), true)).await?;
+        }
+        Ok(())
+    }
+
+    /// Has `take` put bytes into the stream, and waits while that takes none though there are `some`.
+    fn poll_offer(
+        &self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&mut State) -> usize,
+        some: bool,
+    ) -> Poll<io::Result<usize>> {
+        let coop = ready!(poll_proceed(cx));
+        let mut state = self.cell.state();
+        if let Some(error) = state.error() {
+            return Poll::Ready(Err(error));
+        }
+        if state.finishing {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let count = take(&mut state);
+        if count == 0 && some {
+            state.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        coop.made_progress();
+        let idle = count > 0 && self.queue(&mut state);
+        drop(state);
+        if idle {
+            self.core.wake_writer();
+        }
+        Poll::Ready(Ok(count))
+    }
+
     /// Puts the stream among those that have something to send.
     fn queue(&self, state: &mut State) -> bool {
         if std::mem::replace(&mut state.queued, true) {
@@ -125,15 +201,7 @@ impl AsyncRead for Stream {
             return Poll::Pending;
         }
         coop.made_progress();
-        state.consumed += u32::try_from(count).expect("at most the credit is buffered");
-        if state.consumed < PORTION || state.finish_seen || state.end.is_some() {
-            return Poll::Ready(Ok(()));
-        }
-        let portion = std::mem::take(&mut state.consumed);
-        state.window += portion;
-        drop(state);
-        let credit = Bytes::copy_from_slice(&portion.to_be_bytes());
-        self.core.send(Cause::Own, Kind::Credit, self.cell.id, credit);
+        self.consumed(state, count);
         Poll::Ready(Ok(()))
     }
 }
@@ -152,26 +220,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let coop = ready!(poll_proceed(cx));
-        let mut state = self.cell.state();
-        if let Some(error) = state.error() {
-            return Poll::Ready(Err(error));
-        }
-        if state.finishing {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        let count = state.copy(pieces);
-        if count == 0 && pieces.iter().any(|piece| !piece.is_empty()) {
-            state.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        coop.made_progress();
-        let idle = count > 0 && self.queue(&mut state);
-        drop(state);
-        if idle {
-            self.core.wake_writer();
-        }
-        Poll::Ready(Ok(count))
+        self.poll_offer(cx, |state| state.copy(pieces), pieces.iter().any(|piece| !piece.is_empty()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

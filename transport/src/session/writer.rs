@@ -15,10 +15,17 @@ use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 use tokio::io::{AsyncWrite, WriteHalf};
+use tokio::time::Instant;
 
-/// Bulk of one batch, in bytes: so much can be in front of a control frame in this process.
-const BATCH: usize = 128 * 1024;
+/// Bulk of one batch, in bytes: so much can be in front of a control frame in this process. As much as the link lately took
+/// within [`AHEAD`], at first the least.
+const BATCH: std::ops::RangeInclusive<usize> = 16 * 1024..=256 * 1024;
+/// Time that a control frame may wait for the bulk in front of it.
+const AHEAD: Duration = Duration::from_millis(2);
+/// A data frame is not cut smaller than this to fit a batch.
+const LEAST: usize = 4 * 1024;
 /// Largest data frame while several streams take turns.
 const TURN: usize = 16 * 1024;
 /// Pieces of one vectored write.
@@ -34,6 +41,10 @@ pub(super) struct Pipe {
     /// The link takes nothing now; only the writer task tries again.
     blocked: bool,
     unflushed: bool,
+    /// Bulk of the next batch.
+    batch: usize,
+    /// When the batch that is being written began, and its bulk.
+    begun: Option<(Instant, usize)>,
     failed: Option<io::Error>,
 }
 
@@ -47,6 +58,8 @@ impl Pipe {
             waker: Waker::noop().clone(),
             blocked: false,
             unflushed: false,
+            batch: *BATCH.start(),
+            begun: None,
             failed: None,
         }
     }
@@ -79,6 +92,18 @@ impl Pipe {
             core.clock.wrote();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Learns from a batch that is written how large the next should be.
+    fn measure(&mut self) {
+        let Some((begun, bulk)) = self.begun.take() else { return };
+        let nanos = begun.elapsed().as_nanos().max(1);
+        let fits = (bulk as u128 * AHEAD.as_nanos() / nanos).min(2 * self.batch as u128);
+        // A short batch tells little of what a long one would take.
+        if fits > self.batch as u128 && bulk < self.batch / 2 {
+            return;
+        }
+        self.batch = usize::try_from(fits).unwrap_or(usize::MAX).clamp(*BATCH.start(), *BATCH.end());
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -135,12 +160,13 @@ impl Core {
     /// Fills the empty pipe: all control frames, then a batch of bulk, the streams in turn.
     fn fill(&self, pipe: &mut Pipe) {
         self.take_control(pipe);
-        let mut budget = BATCH;
-        while budget > 0 {
-            let Some((cell, alone)) = self.outbox().next_ready() else { return };
-            let taken = cell.take(if alone { MAX_DATA } else { TURN });
+        let budget = pipe.batch;
+        let mut bulk = 0;
+        while budget > bulk {
+            let Some((cell, alone)) = self.outbox().next_ready() else { break };
+            let taken = cell.take(if alone { MAX_DATA.min((budget - bulk).max(LEAST)) } else { TURN });
             if let Some(bytes) = taken.bytes {
-                budget = budget.saturating_sub(bytes.len());
+                bulk += bytes.len();
                 frame(&mut pipe.queue, Kind::Data, cell.id, bytes);
             }
             if taken.finish {
@@ -152,6 +178,7 @@ impl Core {
                 self.streams.remove(cell.id);
             }
         }
+        pipe.begun = (bulk > 0).then(|| (Instant::now(), bulk));
     }
 
     /// Writes until nothing is left.
@@ -163,6 +190,7 @@ impl Core {
         }
         loop {
             ready!(pipe.poll_write(self, cx))?;
+            pipe.measure();
             self.fill(&mut pipe);
             if !pipe.queue.is_empty() {
                 continue;

@@ -1,11 +1,15 @@
 //! What a session promises, whatever carries it.
 
 use crate::harness::{Cluster, identity, pair};
-use longshore_transport::{Carrier, Inbound, Incoming, Link, Session, SessionOptions, Stream, prove, verify};
+use longshore_transport::{
+    Carrier, Inbound, Incoming, Link, Proven, Request, Session, SessionOptions, Stream, prove, verify,
+};
+use longshore_wire::frame::{HEADER, Header, Kind};
 use longshore_wire::{Code, Failure, Outcome, Role};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 on_every_carrier!(
     requests_get_their_replies,
@@ -15,6 +19,10 @@ on_every_carrier!(
     a_goodbye_is_heard,
     a_cut_is_seen,
     a_session_runs_inside_a_stream,
+    a_deadline_crosses_the_wire,
+    a_dropped_call_is_cancelled_at_the_peer,
+    what_was_queued_leaves_before_the_goodbye,
+    control_frames_overtake_bulk,
 );
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -173,4 +181,98 @@ async fn a_session_runs_inside_a_stream(carrier: Carrier) {
         worker.close(Failure::new(Code::Unavailable, "done"));
     };
     tokio::join!(ask, echo(served));
+}
+
+async fn next_request(inbound: &mut Inbound) -> Request {
+    let Some(Incoming::Request(request)) = inbound.next().await else { panic!("no request") };
+    request
+}
+
+async fn a_deadline_crosses_the_wire(carrier: Carrier) {
+    let cluster = Cluster::new();
+    let ((worker, _quiet), (_control, mut inbound)) = session(&cluster, pair(carrier).await).await;
+    for given in [Duration::from_millis(200), Duration::from_millis(1600)] {
+        let begun = Instant::now();
+        let ask = async {
+            let late = worker.request(b"slow".to_vec(), given).await.unwrap_err();
+            assert_eq!((late.code, late.outcome), (Code::Timeout, Outcome::Unknown));
+            assert!(begun.elapsed() >= given);
+        };
+        let serve = async {
+            let request = next_request(&mut inbound).await;
+            assert!(request.deadline >= begun + given - Duration::from_millis(1));
+            assert!(request.deadline <= Instant::now() + given);
+            request.cancelled().cancelled().await;
+            request.reply(Ok(vec![1]));
+        };
+        tokio::join!(ask, serve);
+    }
+    let ask = worker.request(b"still there".to_vec(), PATIENCE);
+    let (asked, ()) = tokio::join!(ask, async { next_request(&mut inbound).await.answer(&b"yes"[..]) });
+    assert_eq!(asked.unwrap(), &b"yes"[..]);
+}
+
+async fn a_dropped_call_is_cancelled_at_the_peer(carrier: Carrier) {
+    let cluster = Cluster::new();
+    let ((worker, _quiet), (_control, mut inbound)) = session(&cluster, pair(carrier).await).await;
+    let request = tokio::select! {
+        _ = worker.request(b"never mind".to_vec(), PATIENCE) => panic!("nobody has answered"),
+        request = next_request(&mut inbound) => request,
+    };
+    request.cancelled().cancelled().await;
+}
+
+async fn what_was_queued_leaves_before_the_goodbye(carrier: Carrier) {
+    let cluster = Cluster::new();
+    let ((worker, mut heard), (control, mut inbound)) = session(&cluster, pair(carrier).await).await;
+    let ask = worker.request(b"the last one".to_vec(), PATIENCE);
+    let leave = async {
+        let request = next_request(&mut inbound).await;
+        for number in 0..50_u8 {
+            control.notify(vec![number; 10_000]).await.unwrap();
+        }
+        request.answer(vec![9; 500_000]);
+        control.close(Failure::new(Code::Unavailable, "this node is leaving"));
+        let late = control.request(Vec::new(), PATIENCE).await.unwrap_err();
+        assert_eq!((late.code, late.outcome), (Code::Unavailable, Outcome::NotDone));
+    };
+    let (asked, ()) = tokio::join!(ask, leave);
+    assert!(asked.unwrap() == vec![9; 500_000]);
+    for number in 0..50_u8 {
+        assert!(matches!(heard.next().await, Some(Incoming::Notify(body)) if body == vec![number; 10_000]));
+    }
+    assert_eq!(worker.closed().await.message, "this node is leaving");
+}
+
+async fn control_frames_overtake_bulk(carrier: Carrier) {
+    const STREAMS: usize = 32;
+    let cluster = Cluster::new();
+    let (dialled, accepted) = cluster.meet(&cluster.dialler(), pair(carrier).await).await;
+    let (worker, _quiet) = Session::start(dialled.unwrap(), SessionOptions::default());
+    let Proven { link, .. } = accepted.unwrap();
+    // The other end reads nothing yet: the line fills up, and most of the bulk waits here.
+    let mut held = Vec::new();
+    let mut queued = 0;
+    for _ in 0..STREAMS {
+        let mut stream = worker.open(Vec::new()).await.unwrap();
+        while let Ok(wrote) = timeout(Duration::from_millis(20), stream.write(&[7; 64 * 1024])).await {
+            queued += wrote.unwrap();
+        }
+        held.push(stream);
+    }
+    worker.notify(b"first".to_vec()).await.unwrap();
+    let (mut io, mut before) = (link.io, 0);
+    loop {
+        let mut header = [0; HEADER];
+        io.read_exact(&mut header).await.unwrap();
+        let header = Header::decode(header).unwrap();
+        let mut payload = vec![0; header.length as usize];
+        io.read_exact(&mut payload).await.unwrap();
+        match header.kind {
+            Kind::Notify => break,
+            Kind::Data => before += payload.len(),
+            _ => {}
+        }
+    }
+    assert!(queued - before > queued / 4, "{before} bytes of {queued} were in front");
 }
