@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod bench;
 pub(crate) mod cluster;
+pub(crate) mod credential;
 pub(crate) mod flow;
 pub(crate) mod kv;
 pub(crate) mod local;
@@ -79,6 +80,9 @@ pub(crate) enum Command {
     /// The nodes
     #[command(subcommand)]
     Node(cluster::Node),
+    /// What nodes prove themselves with: make, rotate, revoke
+    #[command(subcommand)]
+    Credential(credential::Credential),
     /// Apps and their archives
     #[command(subcommand)]
     App(app::App),

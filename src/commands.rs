@@ -4,6 +4,7 @@ mod app;
 mod bench;
 mod cluster;
 mod config;
+mod credential;
 mod dev;
 mod discover;
 mod doctor;
@@ -54,6 +55,7 @@ pub(crate) async fn dispatch(args: Args) -> anyhow::Result<()> {
         Command::Doctor(args) => doctor::doctor(&args, globals.format()).await,
         Command::Cluster(args) => cluster::cluster(&remote()?, &args).await,
         Command::Node(args) => node::node(&remote()?, args).await,
+        Command::Credential(args) => credential::credential(&remote()?, args).await,
         Command::App(args) => app::app(&globals, args).await,
         Command::Flow(args) => flow::flow(&remote()?, args).await,
         Command::Task(args) => task::task(&remote()?, args).await,

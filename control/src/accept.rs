@@ -8,7 +8,7 @@
 //! peers hold up nobody, since each is handled by itself.
 
 use crate::client_link;
-use crate::credentials;
+use crate::credentials::{self, Sessions};
 use crate::loops::Loops;
 use crate::peers::Peers;
 use crate::raft::Group;
@@ -31,6 +31,7 @@ pub(crate) struct Reception {
     pub(crate) reach: Reach,
     pub(crate) workers: Arc<WorkerLinks>,
     pub(crate) loops: Loops,
+    pub(crate) sessions: Sessions,
     pub(crate) session: SessionOptions,
     /// Limits of the sessions with control nodes: they are much wider.
     pub(crate) peer_session: SessionOptions,
@@ -95,9 +96,15 @@ impl Reception {
 
     async fn serve(self, proven: Proven) {
         let role = proven.peer.role;
+        let bound = credentials::bind(&self.group, &proven.peer).await;
         let options = if role == Role::Control { &self.peer_session } else { &self.session };
         let (session, inbound) = Session::start(proven, options.clone());
+        if let Err(failure) = bound {
+            tracing::warn!(node = %session.peer().node, "turned away: {failure}");
+            return session.close(failure);
+        }
         // Sessions with control nodes are kept and ended by [`Peers`].
+        let _admitted = (role != Role::Control).then(|| self.sessions.admit(&session));
         let _goodbye = (role != Role::Control).then(|| Goodbye(session.clone()));
         match role {
             Role::Control => self.peers.adopt(session, inbound),

@@ -7,6 +7,7 @@
 //! | `/v1/apps`, `/v1/apps/A`, `/v1/apps/A/flows/F` | GET, PUT (a tar); GET, DELETE; POST `{instance, args, on, where}` |
 //! | `/v1/instances`, `/v1/instances/I`, `/v1/instances/I/stop` | GET; GET; POST |
 //! | `/v1/tasks?instance=&node=`, `/v1/tasks/T`, `/v1/tasks/T/logs?follow=&tail=` | GET |
+//! | `/v1/credentials`, `/v1/credentials/C`, `/v1/credentials/C/rotate`, `…/finish`, `…/revoke` | GET, POST `{verifier, node}`; GET; POST `{verifier}`; POST |
 //! | `/v1/kv?prefix=&after=&limit=`, `/v1/kv/KEY` | GET; GET, PUT, DELETE (raw bodies) |
 //! | `/livez`, `/readyz`, `/metrics` | GET |
 //!
@@ -17,6 +18,7 @@
 mod apps;
 mod base64;
 mod cluster;
+mod credentials;
 mod health;
 mod instances;
 mod kv;
@@ -32,6 +34,7 @@ pub(crate) use serve::ApiListener;
 
 use self::problem::Problem;
 use crate::blobs::{Blobs, Supply};
+use crate::credentials::Reporter;
 use crate::kv::Kv;
 use crate::peers::Peers;
 use crate::proxy::Proxies;
@@ -61,6 +64,7 @@ pub(crate) struct Context {
     pub(crate) kv: Kv,
     pub(crate) blobs: Blobs,
     pub(crate) supply: Arc<Supply>,
+    pub(crate) credentials: Reporter,
     pub(crate) stop: CancellationToken,
 }
 
@@ -83,6 +87,9 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
         .route("/v1/tasks", get(tasks::list))
         .route("/v1/tasks/{task}", get(tasks::show))
         .route("/v1/tasks/{task}/logs", get(tasks::logs))
+        .route("/v1/credentials", get(credentials::list).post(credentials::create))
+        .route("/v1/credentials/{credential}", get(credentials::show))
+        .route("/v1/credentials/{credential}/{verb}", post(credentials::act))
         .route("/v1/kv", get(kv::list))
         .route("/v1/kv/{*key}", get(kv::read).put(kv::write).delete(kv::delete))
         .layer(DefaultBodyLimit::max(MAX_BODY))

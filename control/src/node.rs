@@ -11,6 +11,7 @@
 use crate::accept::{self, Reception};
 use crate::api::{self, ApiError, ApiListener};
 use crate::blobs::{Blobs, Supply};
+use crate::credentials::{Reporter, Sessions};
 use crate::identity::{DataFolder, FolderError, random_ulid};
 use crate::kv::Kv;
 use crate::leader::{self, Leading};
@@ -272,6 +273,8 @@ impl Parts {
             kv: kv.clone(),
             next: AtomicU64::new(0),
         });
+        let sessions = Sessions::new(group.clone(), peers.clone());
+        let credentials = Reporter { me: node, group: group.clone(), peers: peers.clone(), sessions: sessions.clone() };
         let reception = Reception {
             me: identity,
             group: group.clone(),
@@ -279,6 +282,7 @@ impl Parts {
             reach: reach.clone(),
             workers,
             loops: loops.clone(),
+            sessions: sessions.clone(),
             session: timers.session.clone(),
             peer_session: peer_session(&timers.session),
             own,
@@ -288,7 +292,9 @@ impl Parts {
             reach: reach.clone(),
             supply: Arc::clone(&supply),
             reception: reception.clone(),
+            credentials: credentials.clone(),
         }));
+        loops.spawn("credential loop", sessions.watch(stop.clone()));
         loops.spawn("control group", watch_group(group.clone(), loops.clone()));
         loops.spawn("registration loop", register::run(group.clone(), me, stop.clone()));
         loops.spawn("ring loop", ring::follow(group.clone(), proxies.clone(), stop.clone()));
@@ -301,8 +307,19 @@ impl Parts {
         for listener in sockets.listeners {
             loops.spawn("listener", accept::run(reception.clone(), listener, stop.clone()));
         }
-        let context =
-            api::Context { me: node, cluster, group, peers, proxies, reach, kv, blobs, supply, stop: stop.clone() };
+        let context = api::Context {
+            me: node,
+            cluster,
+            group,
+            peers,
+            proxies,
+            reach,
+            kv,
+            blobs,
+            supply,
+            credentials,
+            stop: stop.clone(),
+        };
         let router = api::router(Arc::new(context));
         for listener in sockets.api {
             loops.spawn("API", listener.serve(router.clone(), stop.clone()));

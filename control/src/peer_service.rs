@@ -4,6 +4,7 @@
 
 use crate::accept::Reception;
 use crate::blobs::Supply;
+use crate::credentials::Reporter;
 use crate::peers::{Answer, Serve};
 use crate::raft::Group;
 use crate::reach::Reach;
@@ -11,7 +12,7 @@ use crate::splice::splice;
 use longshore_state::{Command, ControlNode};
 use longshore_transport::{Peer, Stream};
 use longshore_wire::peer::{Join, OpenPeer, PeerRequest};
-use longshore_wire::{Code, Failure};
+use longshore_wire::{Code, Failure, encode};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub(crate) struct PeerService {
     pub(crate) reach: Reach,
     pub(crate) supply: Arc<Supply>,
     pub(crate) reception: Reception,
+    pub(crate) credentials: Reporter,
 }
 
 impl Serve for PeerService {
@@ -32,6 +34,10 @@ impl Serve for PeerService {
             PeerRequest::Worker { node, request } => {
                 let reach = self.reach.clone();
                 Box::pin(async move { reach.request_here(node, request, WORKER).await.map(Vec::from) })
+            }
+            PeerRequest::CredentialUse { nodes_of } => {
+                let credentials = self.credentials.clone();
+                Box::pin(async move { Ok(encode(&credentials.here(nodes_of.as_deref()).await)) })
             }
             PeerRequest::Join(join) => Box::pin(register(self.group.clone(), from, join)),
             PeerRequest::Raft { .. } | PeerRequest::Propose { .. } | PeerRequest::ReadIndex => {

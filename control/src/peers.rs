@@ -12,12 +12,14 @@
 //! own session. Must never open a connection for a single call, and never judge what a peer asks for.
 
 mod dialler;
+mod fresh;
 mod join;
 mod serve;
 mod table;
 
 pub(crate) use serve::{Answer, Serve};
 
+use self::fresh::Rest;
 use self::serve::Handler;
 use self::table::Table;
 use longshore_discovery::Discovery;
@@ -64,6 +66,8 @@ struct Shared {
     behind: Mutex<HashMap<Endpoint, NodeId>>,
     /// Endpoints of discovery that are being dialled.
     under_way: Mutex<HashSet<Endpoint>>,
+    /// Until when nobody is dialled, because the own credential was revoked.
+    revoked: Mutex<Option<Rest>>,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -90,11 +94,13 @@ impl Peers {
             rest: Handler::default(),
             behind: Mutex::default(),
             under_way: Mutex::default(),
+            revoked: Mutex::default(),
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
         }));
         peers.0.tracker.spawn(dialler::keep_known(peers.clone()));
         peers.0.tracker.spawn(dialler::seek_when_alone(peers.clone()));
+        peers.0.tracker.spawn(fresh::run(peers.clone()));
         peers
     }
 
@@ -133,6 +139,16 @@ impl Peers {
     /// The nodes with a session, in order of their ids.
     pub(crate) fn connected(&self) -> Vec<NodeId> {
         self.0.table.nodes()
+    }
+
+    /// All sessions with control nodes.
+    pub(crate) fn sessions(&self) -> Vec<Session> {
+        self.0.table.all()
+    }
+
+    /// What this node proves itself with.
+    pub(crate) fn keyring(&self) -> &Keyring {
+        &self.0.options.keyring
     }
 
     /// Wakes when a session has come or gone.

@@ -86,7 +86,7 @@ pub(super) fn details(record: &Value) -> anyhow::Result<()> {
 }
 
 /// Fields that hold a time.
-const TIMES: [&str; 3] = ["since", "started", "installed"];
+const TIMES: [&str; 6] = ["since", "started", "installed", "created", "revoked", "last_used"];
 
 /// A time as people and logs write it.
 pub(super) fn time(millis: u64) -> String {

@@ -9,6 +9,7 @@ mod capture;
 mod cli;
 mod cluster;
 mod counter;
+mod credentials;
 mod dev;
 mod disk;
 mod dns;

@@ -22,7 +22,7 @@ pub const NONCE: usize = 32;
 /// Oldest protocol version that this build speaks.
 pub const MIN_VERSION: u16 = 1;
 /// Newest protocol version that this build speaks.
-pub const MAX_VERSION: u16 = 1;
+pub const MAX_VERSION: u16 = 2;
 
 /// What the proof is tied to beside the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

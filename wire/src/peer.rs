@@ -35,6 +35,37 @@ pub enum PeerRequest {
         /// What.
         request: ClassRequest,
     },
+    /// Which credentials are in use at this node; from protocol version 2 on. Reply: [`CredentialReport`].
+    CredentialUse {
+        /// The credential whose nodes shall be named.
+        nodes_of: Option<String>,
+    },
+}
+
+/// Which credentials are in use at a control node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialReport {
+    /// The credential with which the node itself dials other control nodes.
+    pub own: String,
+    /// Number of the secret that it holds of it; 0 when it holds none that is known.
+    pub own_secret: u32,
+    /// What others have proven to it.
+    pub uses: Vec<CredentialUse>,
+}
+
+/// How one secret of a credential is used at a control node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialUse {
+    /// The credential.
+    pub credential: String,
+    /// Number of the secret.
+    pub secret: u32,
+    /// Live sessions that were proven with it.
+    pub sessions: u64,
+    /// When it was last in use, in Unix milliseconds; since the node's start.
+    pub last_used_ms: u64,
+    /// The nodes behind the sessions, where asked for; not all of a very large number.
+    pub nodes: Vec<NodeId>,
 }
 
 /// Raft's messages that fit into a request.

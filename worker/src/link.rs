@@ -21,7 +21,7 @@ pub(crate) use serve::Desk;
 use crate::options::LinkStatus;
 use connect::{Driven, Trouble};
 use engine::Owner;
-use longshore_transport::Session;
+use longshore_transport::{Keyring, Session};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -33,6 +33,8 @@ const RETIRE: Duration = Duration::from_secs(2);
 /// A session that lasted so long was a good one: the next pause is short again. A worker whose sessions end at once, as
 /// those of a copy with the same node id do, comes back less and less often.
 const SETTLED: Duration = Duration::from_secs(5);
+/// How often the secret's file is looked at; every dial looks, too.
+const LOOK_AT_SECRET: Duration = Duration::from_secs(5);
 
 /// What the link tells the rest of the worker.
 #[derive(Debug, Clone, Default)]
@@ -70,12 +72,16 @@ enum Left {
 impl Link {
     /// Runs until stopped; then says goodbye.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let watching = watch_secret(self.connector.keyring.clone());
+        self.tracker.spawn(stop.clone().run_until_cancelled_owned(watching));
+        let mut secrets = self.connector.keyring.changed();
         while !stop.is_cancelled() {
+            secrets.mark_unchanged();
             let Some(result) = stop.run_until_cancelled(self.connector.connect()).await else { break };
             let trouble = match result {
                 Ok(driven) => {
                     let since = Instant::now();
-                    let left = self.drive(driven, &stop).await;
+                    let left = self.drive(driven, &mut secrets, &stop).await;
                     if since.elapsed() >= SETTLED {
                         self.pauses.established();
                     }
@@ -88,7 +94,13 @@ impl Link {
             };
             let until = self.pauses.next(trouble.wait, Instant::now());
             self.tell(trouble);
-            let _ = stop.run_until_cancelled(tokio::time::sleep_until(until.into())).await;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                // Perhaps what was wrong was the secret.
+                Ok(()) = secrets.changed() => {}
+                () = tokio::time::sleep_until(until.into()) => {}
+            }
         }
         self.session.send_replace(None);
         self.state.send_replace(LinkState::default());
@@ -106,11 +118,16 @@ impl Link {
     }
 
     /// Is driven by an owner, and by its successors, until a session is lost.
-    async fn drive(&mut self, mut driven: Driven, stop: &CancellationToken) -> Left {
+    async fn drive(
+        &mut self,
+        mut driven: Driven,
+        secrets: &mut watch::Receiver<u64>,
+        stop: &CancellationToken,
+    ) -> Left {
         loop {
             let (moved, mut moves) = watch::channel(None);
             let seat = self.enter(&mut driven, moved);
-            let left = self.follow(&driven, &mut moves, stop).await;
+            let left = self.follow(&driven, &mut moves, secrets, stop).await;
             seat.reporting.cancel();
             match left {
                 Ok(next) => {
@@ -143,34 +160,50 @@ impl Link {
         seat
     }
 
-    /// Stays with an owner until the session ends or a new owner has taken over.
+    /// Stays with an owner until the session ends, or a new one takes its place: of a new owner, or proven with a new
+    /// secret, since the former one may be about to end.
     async fn follow(
         &mut self,
         driven: &Driven,
         moves: &mut watch::Receiver<Option<Owner>>,
+        secrets: &mut watch::Receiver<u64>,
         stop: &CancellationToken,
     ) -> Result<Driven, Left> {
         let session = driven.line.session();
         let mut again: Option<Instant> = None;
+        let mut renew = false;
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(Left::Stopped),
                 reason = session.closed() => return Err(Left::Lost(reason.message)),
                 Ok(()) = moves.changed() => {}
+                Ok(()) = secrets.changed() => renew = true,
                 () = sleep_until(again) => {}
             }
-            let Some(owner) = moves.borrow_and_update().clone() else { continue };
-            let Some(result) = stop.run_until_cancelled(self.connector.move_to(&owner, &driven.line)).await else {
-                return Err(Left::Stopped);
+            let owner = moves.borrow_and_update().clone();
+            let attempt = async {
+                match &owner {
+                    // Anew from the first dial on: a session that carries a tunnel was proven with the former secret, too.
+                    _ if renew => Some(self.connector.connect().await),
+                    Some(owner) => Some(self.connector.move_to(owner, &driven.line).await),
+                    None => None,
+                }
             };
+            let Some(result) = stop.run_until_cancelled(attempt).await else { return Err(Left::Stopped) };
+            let Some(result) = result else { continue };
             match result {
                 Ok(next) => {
                     self.pauses.established();
                     return Ok(next);
                 }
                 Err(trouble) => {
-                    tracing::warn!(owner = owner.name, reason = trouble.text, "cannot move to the new owner yet");
+                    let owner = owner.map(|owner| owner.name);
+                    tracing::warn!(
+                        owner,
+                        reason = trouble.text,
+                        "no new session takes the place of the present one yet"
+                    );
                     again = Some(self.pauses.next(trouble.wait, Instant::now()));
                 }
             }
@@ -186,6 +219,14 @@ async fn retire(former: Driven, serving: CancellationToken) {
         () = tokio::time::sleep(RETIRE) => {}
     }
     former.line.release(serving);
+}
+
+/// Looks now and then whether the secret's file has changed.
+async fn watch_secret(keyring: Keyring) {
+    loop {
+        tokio::time::sleep(LOOK_AT_SECRET).await;
+        keyring.refresh().await;
+    }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -27,7 +27,7 @@ const LINGER: Duration = Duration::from_millis(250);
 const MAX_AT_ONCE: usize = 256;
 
 /// Who answered in a node's stead, and when.
-type Strangers = HashMap<Endpoint, (NodeId, Instant)>;
+pub(super) type Strangers = HashMap<Endpoint, (NodeId, Instant)>;
 
 /// Runs one redial loop per known node.
 pub(super) async fn keep_known(peers: Peers) {
@@ -126,12 +126,13 @@ pub(super) async fn seek_when_alone(peers: Peers) {
 }
 
 /// Dials the addresses until one leads to this control node.
-async fn dial_any(
+pub(super) async fn dial_any(
     peers: &Peers,
     node: NodeId,
     addresses: &[ClusterUri],
     strangers: &mut Strangers,
 ) -> Result<(), String> {
+    peers.0.may_dial().await?;
     let mut failures = BTreeSet::new();
     let mut endpoints = Vec::new();
     for uri in addresses {
@@ -170,6 +171,9 @@ async fn dial_any(
 /// Dials everything that the URIs lead to, and waits for the last only until a moment behind the first that answers. The
 /// others go on by themselves. Returns a sentence that says what came of it.
 pub(super) async fn dial_all(peers: &Peers, uris: &[ClusterUri]) -> String {
+    if let Err(why) = peers.0.may_dial().await {
+        return why;
+    }
     let endpoints = match peers.0.options.discovery.resolve_all(uris).await {
         Ok(resolution) => resolution.endpoints,
         Err(error) => return error.to_string(),
@@ -244,7 +248,10 @@ async fn meet(peers: &Peers, dialled: Dialled, expected: Option<NodeId>) -> Resu
     let proven = match prove(link, &options.me, &options.keyring, Role::Control).await {
         Ok(proven) => proven,
         Err(error) if error.code() == Some(RejectCode::SelfDialled) => return Ok(Met::Myself),
-        Err(error) => return Err(format!("{endpoint}: {error}")),
+        Err(error) => {
+            peers.0.note_refusal(&error);
+            return Err(format!("{endpoint}: {error}"));
+        }
     };
     let node = proven.peer.node;
     let (session, inbound) = Session::start(proven, options.session.clone());

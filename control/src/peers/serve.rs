@@ -99,7 +99,7 @@ async fn answer(peers: &Peers, from: Peer, request: Request) {
 async fn ask(peers: &Peers, from: Peer, request: PeerRequest) -> Result<Vec<u8>, Failure> {
     let handler = match &request {
         PeerRequest::Raft { .. } | PeerRequest::Propose { .. } | PeerRequest::ReadIndex => peers.0.group.get(),
-        PeerRequest::Join(_) | PeerRequest::Worker { .. } => peers.0.rest.get(),
+        PeerRequest::Join(_) | PeerRequest::Worker { .. } | PeerRequest::CredentialUse { .. } => peers.0.rest.get(),
     }?;
     handler.request(from, request).await
 }

@@ -72,6 +72,10 @@ impl Table {
         live.map(|(_, session)| session.clone())
     }
 
+    pub(super) fn all(&self) -> Vec<Session> {
+        self.sessions().by_node.values().flatten().map(|(_, session)| session.clone()).collect()
+    }
+
     pub(super) fn nodes(&self) -> Vec<NodeId> {
         let sessions = self.sessions();
         let live = sessions.by_node.iter().filter(|(_, of_node)| of_node.iter().any(|(_, each)| !each.is_closed()));

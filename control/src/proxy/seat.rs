@@ -117,12 +117,9 @@ impl Seat {
     }
 
     fn close(&self, former: &Attached, boot: RequestId) {
-        if former.boot != boot && !former.session.is_closed() {
-            tracing::error!(
-                worker = %self.worker,
-                remote = ?former.session.peer().remote,
-                "clone alarm: a second live process has this worker's node id; give the copy its own data folder"
-            );
+        if former.boot == boot {
+            // The worker has renewed its session, and closes the former one when nothing is in flight there any more.
+            return;
         }
         former.session.close(Failure::new(Code::Conflict, "a newer session of the same worker has taken over"));
     }

@@ -6,6 +6,7 @@
 
 use super::scram::Keys;
 use super::secret::{Secret, Stamp};
+use longshore_wire::credential::Verifier;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,6 +55,12 @@ impl Keyring {
         let held = Mutex::new(Held { secret, version: 0, unusable: None });
         let version = watch::Sender::new(0);
         Self { shared: Arc::new(Shared { credential, held, version, derived, deriving: Arc::default() }) }
+    }
+
+    /// Whether the present secret is the one behind this verifier. Derives, so the first time is slow.
+    pub async fn fits(&self, verifier: &Verifier) -> bool {
+        let keys = self.keys(&verifier.salt, verifier.iterations).await;
+        keys.is_some_and(|keys| *keys.stored == *verifier.stored_key)
     }
 
     /// Reads the secret's file again if it has changed; a file that cannot be used leaves the secret as it is, and is

@@ -2,15 +2,17 @@
 //!
 //! A session that only carries a tunnel stays open as long as the tunnel lives, and closes with it.
 
-use super::engine::{Owner, Step, Walk};
+use super::engine::{LONGEST_WAIT, Owner, Step, Walk};
 use super::report::Reporter;
 use crate::fence::Fence;
 use crate::options::LinkStatus;
 use longshore_discovery::Discovery;
 use longshore_transport::{
-    Carrier, DialOptions, Dialled, Identity, Inbound, Incoming, Keyring, Link, Race, Session, SessionOptions, prove,
+    Carrier, DialOptions, Dialled, HandshakeError, Identity, Inbound, Incoming, Keyring, Link, Race, Session,
+    SessionOptions, prove,
 };
 use longshore_wire::edge::{Accepted, Attach, AttachReply, OpenControl, ToControl};
+use longshore_wire::handshake::RejectCode;
 use longshore_wire::uri::TlsVerify;
 use longshore_wire::{ClusterUri, Code, Endpoint, Failure, Labels, RequestId, Role, decode, encode};
 use std::collections::BTreeSet;
@@ -35,11 +37,18 @@ pub(super) struct Trouble {
     pub(super) text: String,
     /// How long the cluster asks to stay away.
     pub(super) wait: Option<Duration>,
+    /// Whether every control node would say the same.
+    everywhere: bool,
 }
 
 impl Trouble {
     pub(super) fn new(text: impl ToString) -> Self {
-        Self { text: text.to_string(), wait: None }
+        Self { text: text.to_string(), wait: None, everywhere: false }
+    }
+
+    fn refused(error: &HandshakeError) -> Self {
+        let everywhere = error.code() == Some(RejectCode::Revoked);
+        Self { text: error.to_string(), wait: error.retry_after().map(|wait| wait.min(LONGEST_WAIT)), everywhere }
     }
 }
 
@@ -67,7 +76,7 @@ impl Troubles {
             0 => told,
             more => format!("{told}; and {more} more"),
         };
-        Trouble { text, wait: self.wait }
+        Trouble { wait: self.wait, ..Trouble::new(text) }
     }
 }
 
@@ -167,6 +176,7 @@ impl Connector {
             };
             match entered {
                 Ok(driven) => return Ok(driven),
+                Err(found) if found.everywhere => return Err(found),
                 Err(found) => troubles.add(found),
             }
         }
@@ -186,7 +196,7 @@ impl Connector {
             let reply = self.attach(&line).await?;
             match walk.step(reply, self.fence.known().epoch) {
                 Step::Drive(accepted) => return self.accept(line, accepted).await,
-                Step::Leave(text, wait) => return Err(Trouble { text, wait }),
+                Step::Leave(text, wait) => return Err(Trouble { wait, ..Trouble::new(text) }),
                 Step::Seek(owner) => {
                     let base = Arc::clone(line.dialled());
                     if let Some(inbound) = line.take_inbound() {
@@ -238,7 +248,7 @@ impl Connector {
         let tunnel = self.tunnel(owner, base).await;
         tunnel.map_err(|found| Trouble {
             text: format!("owner {}: {trouble}; and no tunnel: {}", owner.name, found.text),
-            wait: found.wait,
+            ..found
         })
     }
 
@@ -282,7 +292,7 @@ impl Connector {
 
     async fn establish(&self, link: Link) -> Result<Line, Trouble> {
         let proven = prove(link, &self.identity, &self.keyring, Role::Control).await;
-        let proven = proven.map_err(|error| Trouble { text: error.to_string(), wait: error.retry_after() })?;
+        let proven = proven.map_err(|error| Trouble::refused(&error))?;
         let (session, inbound) = Session::start(proven, self.session.clone());
         Ok(Line { guard: Arc::new(Guard(session)), inbound: Some(inbound), base: None })
     }

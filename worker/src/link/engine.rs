@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// How often one attempt lets itself be sent on. The ring may change while a worker walks, but not this often.
 const MAX_HOPS: u32 = 4;
 /// Longest time that the cluster can tell a worker to stay away.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Whoever owns this worker, and where it may be dialled.
 #[derive(Debug, Clone, PartialEq, Eq)]
