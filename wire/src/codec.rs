@@ -26,6 +26,19 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     rmp_serde::from_slice(bytes).map_err(|source| DecodeError { what: short_name::<T>(), source })
 }
 
+/// Decodes a message that fills its bytes: behind those of strangers nothing may hide.
+///
+/// # Errors
+/// When the bytes are not MessagePack, not of this type, or more than the message.
+pub fn decode_whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let mut rest = bytes;
+    let decoded = rmp_serde::from_read(&mut rest).and_then(|message| match rest.len() {
+        0 => Ok(message),
+        more => Err(serde::de::Error::custom(format!("{more} bytes stand behind it"))),
+    });
+    decoded.map_err(|source| DecodeError { what: short_name::<T>(), source })
+}
+
 /// The type's name without its path, for errors.
 fn short_name<T>() -> &'static str {
     let full = std::any::type_name::<T>();

@@ -18,7 +18,7 @@ pub mod peer;
 pub mod task;
 pub mod uri;
 
-pub use codec::{DecodeError, decode, encode};
+pub use codec::{DecodeError, decode, decode_whole, encode};
 pub use failure::{Code, Failure, Outcome};
 pub use ids::{ClusterId, Digest, Epoch, Generation, NodeId, PARTITIONS, Partition, RequestId, ShortId, TaskId};
 pub use labels::Labels;

@@ -72,7 +72,7 @@ impl Acceptor<'_> {
     async fn run(&self, link: &mut Link, progress: &mut Progress) -> Result<Peer, HandshakeError> {
         let io = &mut *link.io;
         let raw_hello = receive(io, progress.stage).await?;
-        let FromDialler::Hello(hello) = longshore_wire::decode(&raw_hello)? else {
+        let FromDialler::Hello(hello) = longshore_wire::decode_whole(&raw_hello)? else {
             return Err(HandshakeError::OutOfOrder { stage: progress.stage, got: "a proof" });
         };
         let hello = &*progress.hello.insert(hello);
@@ -83,7 +83,7 @@ impl Acceptor<'_> {
         let raw_challenge = send(io, &challenge, "sending the challenge").await?;
 
         progress.stage = "the dialler's proof";
-        let FromDialler::Proof(proof) = longshore_wire::decode(&receive(io, progress.stage).await?)? else {
+        let FromDialler::Proof(proof) = longshore_wire::decode_whole(&receive(io, progress.stage).await?)? else {
             return Err(HandshakeError::OutOfOrder { stage: progress.stage, got: "a second hello" });
         };
         let exporter = match (hello.binding, &link.info.exporter) {

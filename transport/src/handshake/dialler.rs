@@ -52,7 +52,7 @@ impl Dialler<'_> {
         let sent = send(io, &FromDialler::Hello(hello.clone()), "sending the hello").await?;
 
         let received = receive(io, stage).await?;
-        let challenge = match longshore_wire::decode(&received)? {
+        let challenge = match longshore_wire::decode_whole(&received)? {
             FromAcceptor::Challenge(challenge) => challenge,
             FromAcceptor::Reject(reject) => return Err(rejected(reject)),
             FromAcceptor::Welcome(_) => return Err(HandshakeError::OutOfOrder { stage, got: "a welcome" }),
@@ -71,7 +71,7 @@ impl Dialler<'_> {
         send(io, &proof, "sending the proof").await?;
 
         *stage = "the acceptor's proof";
-        let welcome = match longshore_wire::decode(&receive(io, stage).await?)? {
+        let welcome = match longshore_wire::decode_whole(&receive(io, stage).await?)? {
             FromAcceptor::Welcome(welcome) => welcome,
             FromAcceptor::Reject(reject) => return Err(rejected(reject)),
             FromAcceptor::Challenge(_) => return Err(HandshakeError::OutOfOrder { stage, got: "a second challenge" }),

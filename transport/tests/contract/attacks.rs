@@ -11,20 +11,20 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 on_every_carrier!(no_secret_crosses_the_line);
 
-async fn send(link: &mut Link, message: &impl Serialize) {
+pub(crate) async fn send(link: &mut Link, message: &impl Serialize) {
     let body = longshore_wire::encode(message);
     link.io.write_all(&u32::try_from(body.len()).unwrap().to_be_bytes()).await.unwrap();
     link.io.write_all(&body).await.unwrap();
     link.io.flush().await.unwrap();
 }
 
-async fn receive<T: DeserializeOwned>(link: &mut Link) -> T {
+pub(crate) async fn receive<T: DeserializeOwned>(link: &mut Link) -> T {
     let mut body = vec![0; link.io.read_u32().await.unwrap() as usize];
     link.io.read_exact(&mut body).await.unwrap();
     longshore_wire::decode(&body).unwrap()
 }
 
-async fn receive_hello(link: &mut Link) -> Hello {
+pub(crate) async fn receive_hello(link: &mut Link) -> Hello {
     match receive(link).await {
         FromDialler::Hello(hello) => hello,
         FromDialler::Proof(_) => panic!("a proof before the challenge"),
@@ -32,7 +32,7 @@ async fn receive_hello(link: &mut Link) -> Hello {
 }
 
 /// What an honest acceptor would answer.
-fn honest(cluster: &Cluster) -> Challenge {
+pub(crate) fn honest(cluster: &Cluster) -> Challenge {
     let verifier = &cluster.verifiers[0];
     Challenge {
         version: 1,
@@ -187,7 +187,7 @@ async fn no_stage_can_be_skipped_by_the_acceptor() {
     assert!(matches!(result.unwrap_err(), HandshakeError::OutOfOrder { stage: "the acceptor's proof", .. }));
 }
 
-fn hello() -> Hello {
+pub(crate) fn hello() -> Hello {
     Hello {
         versions: (1, 1),
         node: identity(2, Role::Worker).node,

@@ -34,6 +34,7 @@ mod relay;
 mod renewal;
 mod resumption;
 mod session;
+mod stages;
 mod stream;
 mod trust;
 mod versions;

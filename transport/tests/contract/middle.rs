@@ -4,9 +4,9 @@ use crate::harness::{Cluster, Outcome, client_tls, endpoint, listen, server_tls}
 use longshore_transport::{
     Admission, ClientTls, ClientTlsOptions, DialOptions, Link, ListenOptions, Listener, ServerTls, dial,
 };
-use longshore_wire::Transport;
-use longshore_wire::handshake::{Binding, FromDialler, RejectCode};
+use longshore_wire::handshake::{Binding, Challenge, FromAcceptor, FromDialler, MIN_VERSION, RejectCode};
 use longshore_wire::uri::{DEFAULT_WS_PATH, TlsVerify};
+use longshore_wire::{ClusterId, NodeId, Role, Transport};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -69,11 +69,12 @@ struct Line {
     middle: ServerTls,
     dialler: ClientTls,
     tamper: Option<Tamper>,
+    answer: Option<fn(&mut Challenge)>,
 }
 
 impl Line {
     fn new(outer: Transport, inner: Transport) -> Self {
-        Self { outer, inner, middle: server_tls(), dialler: client_tls(), tamper: None }
+        Self { outer, inner, middle: server_tls(), dialler: client_tls(), tamper: None, answer: None }
     }
 
     /// A worker with the right secret dials through the middle.
@@ -94,6 +95,10 @@ impl Line {
             if let Some(tamper) = self.tamper {
                 pass_hello(&mut victim, &mut onward, tamper).await;
             }
+            if let Some(change) = self.answer {
+                pass_hello(&mut victim, &mut onward, |_| {}).await;
+                pass_challenge(&mut onward, &mut victim, change).await;
+            }
             let _ = tokio::io::copy_bidirectional(&mut victim.io, &mut onward.io).await;
         });
         let options = DialOptions::new(self.dialler);
@@ -104,6 +109,17 @@ impl Line {
         middle.shutdown().await;
         outcome
     }
+}
+
+async fn pass_challenge(from: &mut Link, to: &mut Link, change: fn(&mut Challenge)) {
+    let mut body = vec![0; from.io.read_u32().await.unwrap() as usize];
+    from.io.read_exact(&mut body).await.unwrap();
+    let FromAcceptor::Challenge(mut challenge) = longshore_wire::decode(&body).unwrap() else { panic!("no challenge") };
+    change(&mut challenge);
+    let body = longshore_wire::encode(&FromAcceptor::Challenge(challenge));
+    to.io.write_u32(u32::try_from(body.len()).unwrap()).await.unwrap();
+    to.io.write_all(&body).await.unwrap();
+    to.io.flush().await.unwrap();
 }
 
 async fn pass_hello(victim: &mut Link, onward: &mut Link, tamper: Tamper) {
@@ -136,19 +152,47 @@ async fn the_binding_cannot_be_taken_out_under_way() {
     assert_eq!(accepted.unwrap_err().code(), Some(RejectCode::Credential));
 }
 
+/// Neither the role, nor the cluster, nor the versions, nor anything else that the two say to each other.
 #[tokio::test]
-async fn no_field_can_be_changed_under_way() {
-    let tampers: [Tamper; 3] = [
-        |hello| hello.release.push('x'),
-        |hello| hello.node = longshore_wire::NodeId::from_u128(77),
-        |hello| hello.nonce[0] ^= 1,
+async fn attack_05_no_field_of_the_hello_can_be_changed_under_way() {
+    let tampers: [(&str, Tamper); 10] = [
+        ("versions: a step down", |hello| hello.versions = (hello.versions.0 - 1, hello.versions.0)),
+        ("versions: a step up", |hello| hello.versions = (hello.versions.0, hello.versions.1 + 1)),
+        ("node", |hello| hello.node = NodeId::from_u128(77)),
+        ("role", |hello| hello.role = Role::Client),
+        ("peer_role", |hello| hello.peer_role = Role::Worker),
+        ("cluster", |hello| hello.cluster.push('x')),
+        ("cluster_id", |hello| hello.cluster_id = Some(ClusterId::from_u128(7))),
+        ("credential", |hello| hello.credential = "control".to_owned()),
+        ("nonce", |hello| hello.nonce[0] ^= 1),
+        ("release", |hello| hello.release.push('x')),
     ];
-    for tamper in tampers {
+    for (what, tamper) in tampers {
         let mut line = Line::new(Transport::Tcp, Transport::Tcp);
         line.tamper = Some(tamper);
         let (dialled, accepted) = line.meet().await;
-        assert!(dialled.is_err());
-        assert_eq!(accepted.unwrap_err().code(), Some(RejectCode::Credential));
+        assert!(dialled.is_err() && accepted.is_err(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn attack_05_no_field_of_the_challenge_can_be_changed_under_way() {
+    let changes: [(&str, fn(&mut Challenge)); 9] = [
+        ("version: a step down", |challenge| challenge.version = MIN_VERSION - 1),
+        ("version: a step up", |challenge| challenge.version = u16::MAX),
+        ("node", |challenge| challenge.node = NodeId::from_u128(77)),
+        ("role", |challenge| challenge.role = Role::Worker),
+        ("cluster", |challenge| challenge.cluster.push('x')),
+        ("cluster_id", |challenge| challenge.cluster_id = Some(ClusterId::from_u128(7))),
+        ("nonce", |challenge| challenge.nonce[0] ^= 1),
+        ("iterations: the fewest that are taken", |challenge| challenge.iterations = 4097),
+        ("salt", |challenge| challenge.salt[0] ^= 1),
+    ];
+    for (what, change) in changes {
+        let mut line = Line::new(Transport::Tcp, Transport::Tcp);
+        line.answer = Some(change);
+        let (dialled, accepted) = line.meet().await;
+        assert!(dialled.is_err() && accepted.is_err(), "{what}");
     }
 }
 
