@@ -8,6 +8,7 @@ mod credential;
 mod dev;
 mod discover;
 mod doctor;
+mod explain;
 mod flow;
 mod init;
 mod kv;

@@ -3,43 +3,48 @@
 //! It proves the node's credential under a made-up node id and hangs up before the session begins, so that a running node of
 //! the same configuration is not disturbed.
 
+mod advice;
+
+use super::explain;
 use crate::args::local::ConfigFile;
 use crate::error::{Exit, Failed};
 use crate::output::{self, Format, Table};
 use crate::run;
 use longshore_config::Config;
-use longshore_discovery::{Discovery, Resolution};
-use longshore_transport::{DialOptions, Identity, Keyring, dial, prove};
-use longshore_wire::{Endpoint, NodeId, Role};
+use longshore_discovery::{Discovery, DiscoveryError, Step};
+use longshore_transport::{DialError, DialOptions, HandshakeError, Identity, Keyring, Stage, dial_traced, prove};
+use longshore_wire::{ClusterUri, Endpoint, NodeId, Role};
 use serde_json::{Value, json};
 use std::time::Instant;
+use tokio::task::JoinSet;
+
+/// What one URI of the configuration leads to.
+struct Lead {
+    uri: ClusterUri,
+    steps: Vec<Step>,
+    result: Result<Vec<Finding>, DiscoveryError>,
+}
 
 /// What happened at one candidate.
 struct Finding {
     endpoint: Endpoint,
-    reached: Result<(), String>,
-    proven: Result<String, String>,
-    took_ms: u128,
+    /// All that was passed, and last what failed.
+    stages: Vec<Stage>,
+    result: Result<(), Why>,
 }
 
-impl Finding {
-    fn works(&self) -> bool {
-        self.reached.is_ok() && self.proven.is_ok()
-    }
+/// Why a candidate does not let the node in.
+enum Why {
+    Dial(DialError),
+    Proof(HandshakeError),
+}
 
-    fn json(&self) -> Value {
-        json!({
-            "endpoint": self.endpoint.to_string(),
-            "reached": self.reached.is_ok(),
-            "proven": self.works(),
-            "detail": self.detail(),
-            "ms": u64::try_from(self.took_ms).unwrap_or(u64::MAX),
-        })
-    }
-
-    fn detail(&self) -> &str {
-        match (&self.reached, &self.proven) {
-            (Err(why), _) | (Ok(()), Err(why) | Ok(why)) => why,
+impl Why {
+    /// What went wrong, without the address: that stands above it.
+    fn text(&self) -> String {
+        match self {
+            Self::Dial(error) => error.reason(),
+            Self::Proof(error) => error.to_string(),
         }
     }
 }
@@ -48,51 +53,99 @@ pub(super) async fn doctor(args: &ConfigFile, format: Format) -> anyhow::Result<
     let config = run::load(args)?;
     let discovery = Discovery::new(run::resolver(&config, role(&config)))?;
     let patient = Patient::new(&config)?;
-    let mut findings = Vec::new();
-    let mut steps = Vec::new();
-    let mut unresolved = Vec::new();
+    let mut leads = Vec::new();
     for uri in &config.cluster.discovery {
-        match discovery.resolve(uri).await {
-            Ok(Resolution { endpoints, steps: asked, .. }) => {
-                steps.extend(asked.iter().map(ToString::to_string));
-                for endpoint in endpoints {
-                    findings.push(patient.examine(endpoint).await);
-                }
-            }
-            Err(error) => unresolved.push(error.to_string()),
-        }
+        leads.push(patient.follow(&discovery, uri).await);
     }
-    print(format, &findings, &steps, &unresolved)?;
-    let working = findings.iter().filter(|finding| finding.works()).count();
-    if working > 0 {
-        return Ok(());
+    let advice = advice::advice(&leads);
+    match format {
+        Format::Json => output::json(&json!({
+            "uris": leads.iter().map(Lead::json).collect::<Vec<_>>(),
+            "advice": advice,
+        }))?,
+        _ => print(&leads, format, &advice)?,
     }
-    let why = match (config.cluster.discovery.is_empty(), findings.is_empty()) {
-        (true, _) => "cluster.discovery is empty: this node looks for nobody",
-        (false, true) => "no URI of cluster.discovery leads to an address",
-        (false, false) => "none of the candidates lets this node in",
-    };
-    Err(Failed::new(Exit::Unreachable, why).into())
+    let lets_in = leads.iter().flat_map(Lead::findings).any(|finding| finding.result.is_ok());
+    // The advice has said it.
+    if lets_in { Ok(()) } else { Err(Failed::with_code(Exit::Unreachable as u8).into()) }
 }
 
-fn print(format: Format, findings: &[Finding], steps: &[String], unresolved: &[String]) -> anyhow::Result<()> {
-    if format == Format::Json {
-        let candidates: Vec<Value> = findings.iter().map(Finding::json).collect();
-        return output::json(&json!({"candidates": candidates, "asked": steps, "unresolved": unresolved}));
+fn print(leads: &[Lead], format: Format, advice: &str) -> anyhow::Result<()> {
+    let mut number = 0;
+    for lead in leads {
+        output::line(&format!("{}\n", lead.uri))?;
+        if !lead.steps.is_empty() {
+            explain::table(&lead.steps, format).print()?;
+            output::line("")?;
+        }
+        if let Err(error) = &lead.result {
+            output::line(&format!("Nowhere to go: {}\n", output::plain(&short(error))))?;
+        }
+        for finding in lead.findings() {
+            number += 1;
+            output::line(&format!("{number}. {}", output::plain(&finding.endpoint.to_string())))?;
+            finding.table(format).print_rows("   ")?;
+            output::line("")?;
+        }
     }
-    let mut table = Table::new(&["CANDIDATE", "REACHED", "PROVEN", "MS", "DETAIL"], format == Format::Wide);
-    for finding in findings {
-        let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
-        let (reached, proven) = (yes(finding.reached.is_ok()), yes(finding.works()));
-        let took = finding.took_ms.to_string();
-        table.row(vec![finding.endpoint.to_string(), reached, proven, took, finding.detail().to_owned()]);
+    output::line(advice)
+}
+
+/// A failed resolution without the questions, which stand above.
+fn short(error: &DiscoveryError) -> String {
+    match error {
+        DiscoveryError::NotFound { .. } => "DNS knows no address".to_owned(),
+        DiscoveryError::Unreachable { reason, .. } => format!("DNS does not answer ({reason})"),
+        other => other.to_string(),
     }
-    if !findings.is_empty() {
-        table.print()?;
+}
+
+impl Lead {
+    fn findings(&self) -> &[Finding] {
+        self.result.as_deref().unwrap_or_default()
     }
-    steps.iter().filter(|_| format == Format::Wide).for_each(|step| output::say(&format!("asked: {step}")));
-    unresolved.iter().for_each(|why| output::say(&format!("not resolved: {why}")));
-    Ok(())
+
+    fn json(&self) -> Value {
+        json!({
+            "uri": self.uri,
+            "steps": explain::json(&self.steps),
+            "error": self.result.as_ref().err().map(ToString::to_string),
+            "candidates": self.findings().iter().map(Finding::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Finding {
+    fn failed(&self, stage: &Stage) -> Option<String> {
+        let last = self.stages.last() == Some(stage);
+        self.result.as_ref().err().filter(|_| last).map(Why::text)
+    }
+
+    fn table(&self, format: Format) -> Table {
+        let mut table = Table::new(&["", "", "", ""], format == Format::Wide);
+        for stage in &self.stages {
+            let failed = self.failed(stage);
+            let verdict = if failed.is_some() { "FAILED" } else { "ok" };
+            let told = failed.unwrap_or_else(|| stage.told.clone());
+            table.row(vec![stage.name.to_owned(), verdict.to_owned(), explain::took(stage.took), told]);
+        }
+        table
+    }
+
+    fn json(&self) -> Value {
+        let stage = |stage: &Stage| {
+            let failed = self.failed(stage);
+            let (ok, detail) = (failed.is_none(), failed.unwrap_or_else(|| stage.told.clone()));
+            json!({"stage": stage.name, "ok": ok, "ms": stage.took.as_secs_f64() * 1e3, "detail": detail})
+        };
+        json!({
+            "endpoint": self.endpoint.to_string(),
+            "transport": self.endpoint.transport,
+            "address": self.endpoint.address,
+            "lets_in": self.result.is_ok(),
+            "stages": self.stages.iter().map(stage).collect::<Vec<_>>(),
+        })
+    }
 }
 
 /// The role that is examined: a node with both dials the other control nodes as one of them.
@@ -101,6 +154,7 @@ fn role(config: &Config) -> Role {
 }
 
 /// The node as its peers would see it.
+#[derive(Clone)]
 struct Patient {
     identity: Identity,
     keyring: Keyring,
@@ -119,25 +173,51 @@ impl Patient {
         })
     }
 
+    async fn follow(&self, discovery: &Discovery, uri: &ClusterUri) -> Lead {
+        let (steps, result) = match discovery.resolve(uri).await {
+            Ok(found) => (found.steps, Ok(self.examine_all(found.endpoints).await)),
+            Err(mut error) => {
+                let steps = match &mut error {
+                    DiscoveryError::NotFound { steps, .. } | DiscoveryError::Unreachable { steps, .. } => {
+                        std::mem::take(steps)
+                    }
+                    _ => Vec::new(),
+                };
+                (steps, Err(error))
+            }
+        };
+        Lead { uri: uri.clone(), steps, result }
+    }
+
+    /// All at once: dead ones must not make people wait for each in turn.
+    async fn examine_all(&self, endpoints: Vec<Endpoint>) -> Vec<Finding> {
+        let mut examined = JoinSet::new();
+        for (number, endpoint) in endpoints.into_iter().enumerate() {
+            let patient = self.clone();
+            examined.spawn(async move { (number, patient.examine(endpoint).await) });
+        }
+        let mut findings = examined.join_all().await;
+        findings.sort_by_key(|(number, _)| *number);
+        findings.into_iter().map(|(_, finding)| finding).collect()
+    }
+
     async fn examine(&self, endpoint: Endpoint) -> Finding {
-        let start = Instant::now();
-        let finding = |reached, proven| Finding {
-            endpoint: endpoint.clone(),
-            reached,
-            proven,
-            took_ms: start.elapsed().as_millis(),
-        };
-        let link = match dial(&endpoint, &self.dial).await {
+        let (dialled, mut stages) = dial_traced(&endpoint, &self.dial).await;
+        let link = match dialled {
             Ok(link) => link,
-            Err(error) => return finding(Err(error.to_string()), Err(String::new())),
+            Err(error) => return Finding { endpoint, stages, result: Err(Why::Dial(error)) },
         };
-        match prove(link, &self.identity, &self.keyring, Role::Control).await {
+        let begun = Instant::now();
+        let proven = prove(link, &self.identity, &self.keyring, Role::Control).await;
+        let (told, result) = match proven {
             Ok(proven) => {
                 let peer = &proven.peer;
-                let who = format!("control node {} of release {}, protocol {}", peer.node, peer.release, peer.version);
-                finding(Ok(()), Ok(who))
+                let who = format!("control node {}, release {}, protocol {}", peer.node, peer.release, peer.version);
+                (who, Ok(()))
             }
-            Err(error) => finding(Ok(()), Err(error.to_string())),
-        }
+            Err(error) => (String::new(), Err(Why::Proof(error))),
+        };
+        stages.push(Stage { name: "proof", took: begun.elapsed(), told });
+        Finding { endpoint, stages, result }
     }
 }

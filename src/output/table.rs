@@ -38,6 +38,13 @@ impl Table {
         std::iter::once(&heading).chain(&self.rows).try_for_each(|row| line(&self.render(row, &widths)))
     }
 
+    /// Prints the rows without the heading, each behind `indent`.
+    pub(crate) fn print_rows(&self, indent: &str) -> anyhow::Result<()> {
+        let heading = vec![String::new(); self.columns.len()];
+        let widths: Vec<usize> = (0..self.columns.len()).map(|at| self.width(&heading, at)).collect();
+        self.rows.iter().try_for_each(|row| line(&format!("{indent}{}", self.render(row, &widths))))
+    }
+
     fn width(&self, heading: &[String], at: usize) -> usize {
         let cells = std::iter::once(&heading[at]).chain(self.rows.iter().map(|row| &row[at]));
         cells.map(|cell| cell.chars().count()).max().unwrap_or_default()

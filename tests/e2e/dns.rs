@@ -8,6 +8,7 @@ use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneType};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Dns {
     address: SocketAddr,
     stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Dns {
@@ -28,12 +30,12 @@ impl Dns {
         let stop = CancellationToken::new();
         let (ready, started) = std::sync::mpsc::sync_channel(1);
         let token = stop.clone();
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(run(address, &zone, ready, token));
         });
         started.recv_timeout(Duration::from_secs(10)).expect("the DNS server starts");
-        Self { address, stop }
+        Self { address, stop, thread: Some(thread) }
     }
 
     /// Where it listens.
@@ -43,8 +45,10 @@ impl Dns {
 }
 
 impl Drop for Dns {
+    /// Its port is free afterwards.
     fn drop(&mut self) {
         self.stop.cancel();
+        drop(self.thread.take().map(JoinHandle::join));
     }
 }
 

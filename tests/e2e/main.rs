@@ -11,6 +11,7 @@ mod cluster;
 mod counter;
 mod credentials;
 mod dev;
+mod discovery;
 mod disk;
 mod dns;
 mod flood;

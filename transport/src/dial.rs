@@ -17,7 +17,8 @@ use crate::link::{Carrier, Io, Link, LinkInfo};
 use crate::proxy::{Proxy, ProxyError};
 use crate::quic;
 use crate::tcp;
-use crate::tls::{ClientTls, Connector};
+use crate::tls::{self, ClientTls, Connector};
+use crate::trace;
 use crate::ws;
 use longshore_wire::{Endpoint, Transport};
 use std::net::SocketAddr;
@@ -50,7 +51,7 @@ impl DialOptions {
 /// # Errors
 /// When TCP, the proxy, TLS or the WebSocket fails, or together they take longer than the options allow.
 pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Link, DialError> {
-    let mut dial = Dial { endpoint, tls: &options.tls, stage: "TCP" };
+    let mut dial = Dial { endpoint, tls: &options.tls, stage: "" };
     match tokio::time::timeout(options.connect_timeout, dial.open(options.proxy.as_ref())).await {
         Ok(result) => result,
         Err(_) => {
@@ -81,10 +82,16 @@ impl Dial<'_> {
             None if quic => self.quic().await,
             None => {
                 let address = self.endpoint.address;
+                self.enter("TCP");
                 let tcp = connect(address).await.map_err(|source| self.unconnected(source))?;
                 self.upgrade(tcp, address).await
             }
         }
+    }
+
+    fn enter(&mut self, stage: &'static str) {
+        self.stage = stage;
+        trace::begin(stage);
     }
 
     fn unconnected(&self, source: std::io::Error) -> DialError {
@@ -92,7 +99,7 @@ impl Dial<'_> {
     }
 
     async fn quic(&mut self) -> Result<Link, DialError> {
-        self.stage = "QUIC; a firewall may drop UDP";
+        self.enter("QUIC; a firewall may drop UDP");
         let connector = self.connector()?;
         quic::dial(self.endpoint.address, connector).await.map_err(|error| match error {
             quic::QuicError::Connect(source) => self.unconnected(source),
@@ -109,16 +116,17 @@ impl Dial<'_> {
     async fn through(&mut self, proxy: &Proxy) -> Result<Link, DialError> {
         let endpoint = self.endpoint;
         let failed = |source| DialError::Proxy { endpoint: endpoint.clone(), proxy: proxy.to_string(), source };
-        self.stage = "TCP to the proxy";
+        self.enter("TCP to the proxy");
         let (tcp, remote) = reach(proxy).await.map_err(failed)?;
         if proxy.wants_tls() {
-            self.stage = "TLS with the proxy";
+            self.enter("TLS with the proxy");
             let secured = proxy.secure(self.tls, tcp).await.map_err(failed)?;
-            self.stage = "the proxy's answer";
+            self.enter("the proxy's answer");
             let way = proxy.open(endpoint, secured).await.map_err(failed)?;
             return self.upgrade(way, remote).await;
         }
-        self.stage = "the proxy's answer";
+        self.enter("the proxy's answer");
+        trace::tell(|| proxy.to_string());
         let way = proxy.open(endpoint, tcp).await.map_err(failed)?;
         self.upgrade(way, remote).await
     }
@@ -131,12 +139,13 @@ impl Dial<'_> {
         if !endpoint.transport.is_encrypted() {
             return self.websocket(stream, info).await;
         }
-        self.stage = "TLS";
+        self.enter("TLS");
         let secured = self
             .connector()?
             .connect(stream)
             .await
             .map_err(|source| DialError::Tls { endpoint: endpoint.clone(), source })?;
+        trace::tell(|| tls::describe(secured.stream.get_ref().1, self.tls.verify(endpoint)));
         info.exporter = Some(secured.exporter);
         info.certified = secured.certified;
         self.websocket(secured.stream, info).await
@@ -147,11 +156,12 @@ impl Dial<'_> {
         if !self.endpoint.transport.is_websocket() {
             return Ok(Link::new(stream, info));
         }
-        self.stage = "WebSocket";
+        self.enter("WebSocket");
         let opened = ws::connect(self.endpoint, stream).await.map_err(|error| match error {
             ws::WsError::Status(status) => DialError::Status { endpoint: self.endpoint.clone(), status },
             ws::WsError::Other(message) => DialError::WebSocket { endpoint: self.endpoint.clone(), message },
         })?;
+        trace::tell(|| format!("HTTP 101 at {}", self.endpoint.path));
         Ok(Link::new(opened, info))
     }
 }

@@ -25,6 +25,7 @@ mod race;
 mod session;
 mod tcp;
 mod tls;
+mod trace;
 mod ws;
 
 pub use auth::{Keyring, Known, KnownSecret, Secret, SecretError, Verifiers, make_verifier, verifier_with};
@@ -39,3 +40,4 @@ pub use proxy::{Bypass, Login, Proxy, ProxyError, ProxyKind};
 pub use race::{Dialled, Race};
 pub use session::{Ending, Handler, Inbound, Incoming, Request, Session, SessionOptions, Stream, failure_of};
 pub use tls::{ClientTls, ClientTlsOptions, ServerTls, TlsError, When};
+pub use trace::{Stage, dial_traced};

@@ -4,6 +4,7 @@
 //! check that the peer holds the key of the certificate it shows.
 
 mod client;
+mod describe;
 mod explain;
 mod files;
 mod server;
@@ -11,6 +12,7 @@ mod trust;
 
 pub(crate) use client::Connector;
 pub use client::{ClientTls, ClientTlsOptions};
+pub(crate) use describe::describe;
 pub use files::When;
 pub use server::ServerTls;
 

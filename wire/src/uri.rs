@@ -188,12 +188,20 @@ impl FromStr for ClusterUri {
 fn parse_authority(text: &str) -> Result<(String, Option<u16>), &'static str> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, tail) = rest.split_once(']').ok_or("an IPv6 address is written [address]")?;
+        if host.contains('%') {
+            return Err(
+                "an IPv6 address with a zone (%eth0) means something on one machine only; use a global or unique local address, or a name",
+            );
+        }
         host.parse::<std::net::Ipv6Addr>().map_err(|_| "what stands in [ ] is not an IPv6 address")?;
         match tail {
             "" => (host, None),
             tail => (host, Some(tail.strip_prefix(':').ok_or("behind ] only :port may stand")?)),
         }
     } else {
+        if text.parse::<std::net::Ipv6Addr>().is_ok() {
+            return Err("an IPv6 address stands in brackets: [::1]");
+        }
         match text.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
@@ -321,6 +329,18 @@ mod tests {
             "longshore://edge.example.com:8139;transport=quic",
         ] {
             assert_eq!(text.parse::<ClusterUri>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_ipv6_address_is_said() {
+        for (text, why) in [
+            ("longshore://[fe80::1%eth0]", "zone"),
+            ("longshore://[fe80::1%25eth0]:8139", "zone"),
+            ("longshore://fd00::1", "brackets"),
+        ] {
+            let error = text.parse::<ClusterUri>().unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
         }
     }
 

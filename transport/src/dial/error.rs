@@ -89,3 +89,23 @@ pub enum DialError {
         message: String,
     },
 }
+
+impl DialError {
+    /// Why, without saying where once more.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Connect { source, .. } | Self::Tls { source, .. } => {
+                let text = source.to_string();
+                // The system's number says no more than its words.
+                text.split_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
+            }
+            Self::NoAddress { .. } => "DNS gives no address here, and no proxy is used for this host".to_owned(),
+            Self::Proxy { source, .. } => source.to_string(),
+            Self::Timeout { after, .. } => format!("no answer within {after:?}"),
+            Self::TlsSettings { source, .. } => source.to_string(),
+            Self::Status { status, .. } => format!("HTTP {status} instead of a WebSocket"),
+            Self::WebSocket { message, .. } => message.clone(),
+            Self::NoUdpProxy { .. } => "QUIC passes no proxy".to_owned(),
+        }
+    }
+}

@@ -78,9 +78,14 @@ impl ClientTls {
         self.connector_to(host, verify)
     }
 
+    /// What has to vouch for this endpoint.
+    pub(crate) fn verify(&self, endpoint: &Endpoint) -> TlsVerify {
+        endpoint.tls_verify.unwrap_or(self.0.options.verify)
+    }
+
     /// What is needed to open TLS to this endpoint.
     pub(crate) fn connector(&self, endpoint: &Endpoint) -> Result<Connector, TlsError> {
-        self.connector_to(&endpoint.host, endpoint.tls_verify.unwrap_or(self.0.options.verify))
+        self.connector_to(&endpoint.host, self.verify(endpoint))
     }
 
     fn connector_to(&self, host: &str, verify: TlsVerify) -> Result<Connector, TlsError> {
