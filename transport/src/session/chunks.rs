@@ -153,6 +153,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn an_empty_queue_holds_no_memory() {
+        let mut queue = Chunks::new(SHARE_FROM);
+        for size in [10, 300_000, 20] {
+            queue.copy(&vec![1; size]);
+            queue.push(Bytes::from(vec![2; size]));
+            queue.advance(2 * size);
+            queue.rest();
+            assert!(queue.tail.capacity() == 0 && queue.parts.capacity() <= KEPT);
+        }
+    }
+
     proptest! {
         #[test]
         fn bytes_come_out_in_order(

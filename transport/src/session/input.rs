@@ -220,3 +220,65 @@ fn missing(bytes: &[u8]) -> usize {
     let header = bytes.first_chunk::<HEADER>().and_then(|bytes| Header::decode(*bytes).ok());
     header.map_or(0, |header| (HEADER + header.length as usize).saturating_sub(bytes.len()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_wire::frame::Kind;
+
+    fn frame(length: usize) -> Vec<u8> {
+        let kind = Kind::Notify;
+        let mut bytes = Header { kind, id: 0, length: length as u32 }.encode().to_vec();
+        bytes.resize(HEADER + length, length as u8);
+        bytes
+    }
+
+    /// Reads all there is, and gives the lengths of the frames.
+    fn read(input: &mut Input, mut io: &[u8]) -> Vec<usize> {
+        let mut lengths = Vec::new();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        loop {
+            let sort = |portion: &mut Portion<'_>| {
+                let mut take = |header: Header, payload: Payload<'_>| {
+                    assert!(payload.iter().all(|byte| *byte == header.length as u8));
+                    lengths.push(payload.into_bytes().len());
+                    Ok(())
+                };
+                while portion.next(&mut take).unwrap() {}
+            };
+            match input.poll(Pin::new(&mut io), &mut cx, sort) {
+                Poll::Ready(Ok(0)) => return lengths,
+                Poll::Ready(read) => drop(read.unwrap()),
+                Poll::Pending => panic!("a slice is always ready"),
+            }
+        }
+    }
+
+    #[test]
+    fn frames_come_out_whole_however_they_arrive() {
+        let lengths = [0, 5, 70_000, 1, 200_000, 64, 1_500_000, 3, 16_000, 0];
+        let bytes: Vec<u8> = lengths.iter().flat_map(|length| frame(*length)).collect();
+        for piece in [7_001, 30_000, 500_000, usize::MAX] {
+            let mut input = Input::default();
+            let got: Vec<usize> =
+                bytes.chunks(piece.min(bytes.len())).flat_map(|piece| read(&mut input, piece)).collect();
+            assert_eq!(got, lengths);
+        }
+    }
+
+    #[test]
+    fn an_idle_input_holds_no_memory() {
+        let mut input = Input::default();
+        assert_eq!(read(&mut input, &frame(100)), [100]);
+        assert_eq!(input.buffer.capacity(), 0);
+        let (start, end) = (&frame(100)[..50], &frame(100)[50..]);
+        assert!(read(&mut input, start).is_empty());
+        assert_eq!(read(&mut input, end), [100]);
+        assert_eq!(input.buffer.capacity(), 0);
+        assert_eq!(read(&mut input, &frame(60_000).repeat(20)).len(), 20);
+        for _ in 0..CALM {
+            assert_eq!(read(&mut input, &frame(8)), [8]);
+        }
+        assert_eq!((input.size, input.buffer.capacity()), (0, 0), "bulk is over");
+    }
+}
