@@ -3,6 +3,7 @@
 //! It owns the common shape of all carriers. It says nothing of who the peer is: that is the handshake's word.
 
 use crate::listen::admission::Ticket;
+use crate::quic::Lanes;
 use std::fmt;
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -100,12 +101,14 @@ pub struct Link {
     pub(crate) admission: Option<Ticket>,
     /// When the peer must have proven itself, where that is sooner than the handshake's own deadline.
     pub(crate) prove_by: Option<Instant>,
+    /// Further streams of the carrier, where it has some; the link is their control lane.
+    pub(crate) lanes: Option<Lanes>,
 }
 
 impl Link {
     /// A link over any stream.
     pub fn new(io: impl Io, info: LinkInfo) -> Self {
-        Self { io: Box::new(io), info, admission: None, prove_by: None }
+        Self { io: Box::new(io), info, admission: None, prove_by: None, lanes: None }
     }
 
     /// A link inside a stream of another session. It needs its own proof: the session around it may be another peer's.

@@ -1,16 +1,18 @@
 //! QUIC (RFC 9000) over UDP as one more carrier.
 //!
 //! The dialler opens one bidirectional stream and writes [`CONTROL_LANE`] on it: what follows are the bytes that TCP would
-//! carry. It owns every quinn type of the workspace. It never sends anything before TLS is done (no 0-RTT), and never
+//! carry, but for the data of streams: each of those is a QUIC stream of its own ([`lanes`]). It owns every quinn type of the workspace. It never sends anything before TLS is done (no 0-RTT), and never
 //! gives an unproven peer more than one stream and a small window.
 
 mod accept;
 mod dial;
 mod lane;
+mod lanes;
 mod roam;
 
 pub(crate) use accept::{Arriving, Server};
 pub(crate) use dial::{QuicError, dial};
+pub(crate) use lanes::{Broken, Bulk, Lanes};
 
 use quinn::{Connection, ConnectionError, IdleTimeout, TransportConfig, VarInt};
 use std::io;
@@ -21,6 +23,10 @@ use std::time::Duration;
 const ALPN: &[u8] = b"longshore";
 /// First byte of the first stream: it is the control lane. It also makes the stream known to the acceptor.
 const CONTROL_LANE: u8 = 1;
+/// First byte of all others.
+const BULK: u8 = 2;
+/// The control lane's, above that of the others, which is 0.
+const CONTROL_PRIORITY: i32 = 1;
 /// Bytes that a peer may send before they are read, on one stream.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes that a peer may send before they are read, on all streams of a connection that nobody has widened.

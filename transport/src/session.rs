@@ -18,10 +18,12 @@ mod clock;
 mod core;
 mod cork;
 mod ending;
+mod framed;
 mod handler;
 mod ids;
 mod inbound;
 mod input;
+mod lane;
 mod outbox;
 mod pass;
 mod phase;
@@ -44,6 +46,7 @@ pub use stream::{Stream, failure_of};
 
 use self::core::{Core, Farewell};
 use self::inbound::{Arrivals, Queue};
+use self::lane::Bundle;
 use crate::{Peer, Proven};
 use bytes::Bytes;
 use longshore_wire::{ClusterUri, Code, Failure};
@@ -119,7 +122,8 @@ impl Session {
     fn begin(proven: Proven, options: SessionOptions, arrivals: impl FnOnce(&Arc<Core>) -> Arrivals) -> Self {
         let Proven { link, peer, dialled } = proven;
         let (reading, writing) = tokio::io::split(link.io);
-        let core = Core::new(peer, dialled, options, writing);
+        let bundle = link.lanes.map(|lanes| Bundle::new(lanes, options.max_streams));
+        let core = Core::new(peer, dialled, options, writing, bundle);
         watchdog::start(&core, reading, arrivals(&core));
         Self { guard: Arc::new(Guard(core)) }
     }

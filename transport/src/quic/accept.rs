@@ -4,6 +4,7 @@
 //! flood under borrowed addresses costs one packet each and no memory.
 
 use super::lane::Lane;
+use super::lanes::{self, Lanes};
 use super::{ALPN, CONTROL_LANE, exporter, into_io, transport};
 use crate::link::{Carrier, Link, LinkInfo};
 use crate::tls::ServerTls;
@@ -81,7 +82,9 @@ impl Arriving {
         }
         let remote = Some(connection.remote_address());
         let info = LinkInfo { carrier: Carrier::Quic, remote, exporter: Some(exporter), certified: false };
-        Ok(Link::new(Lane::new(send, recv, connection), info))
+        lanes::prefer(&send);
+        let lanes = Lanes::new(connection, Arc::new(()));
+        Ok(Link { lanes: Some(lanes), ..Link::new(Lane::new(send, recv, ()), info) })
     }
 }
 

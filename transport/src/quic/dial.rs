@@ -1,6 +1,7 @@
 //! Dials QUIC: one endpoint of its own for each connection, so that it can move by itself.
 
 use super::lane::Lane;
+use super::lanes::{self, Lanes};
 use super::{ALPN, CONTROL_LANE, exporter, into_io, roam, transport};
 use crate::link::{Carrier, Link, LinkInfo};
 use crate::tls::Connector;
@@ -23,12 +24,6 @@ pub(crate) enum QuicError {
     Tls(io::Error),
 }
 
-/// What a dialled connection needs beside its streams; dropped with the last of them.
-struct Dialled {
-    _connection: Connection,
-    _roaming: JoinSet<()>,
-}
-
 /// Connects, proves TLS, and opens the control lane. The caller sets the deadline.
 pub(crate) async fn dial(remote: SocketAddr, connector: Connector) -> Result<Link, QuicError> {
     let (config, name, certified) = connector.for_quic(ALPN);
@@ -38,11 +33,14 @@ pub(crate) async fn dial(remote: SocketAddr, connector: Connector) -> Result<Lin
     let exporter = exporter(&connection).map_err(QuicError::Tls)?;
     let (mut send, recv) = connection.open_bi().await.map_err(connection_error)?;
     send.write_all(&[CONTROL_LANE]).await.map_err(|error| QuicError::Connect(error.into()))?;
+    // Ends with the last stream of the connection.
     let mut roaming = JoinSet::new();
     roaming.spawn(roam::run(endpoint, remote, source));
-    let keep = Dialled { _connection: connection, _roaming: roaming };
+    lanes::prefer(&send);
+    let keep = Arc::new(roaming);
+    let lanes = Lanes::new(connection, keep.clone());
     let info = LinkInfo { carrier: Carrier::Quic, remote: Some(remote), exporter: Some(exporter), certified };
-    Ok(Link::new(Lane::new(send, recv, keep), info))
+    Ok(Link { lanes: Some(lanes), ..Link::new(Lane::new(send, recv, keep), info) })
 }
 
 /// A connection that has proven TLS, and the socket under it.

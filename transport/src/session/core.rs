@@ -9,6 +9,7 @@ use super::cell::Streams;
 use super::clock::Clock;
 use super::cork;
 use super::ending::Ending;
+use super::lane::Bundle;
 use super::outbox::{Cause, Outbox};
 use super::phase::{Phase, Progress};
 use super::requests::Served;
@@ -50,6 +51,8 @@ pub(super) struct Core {
     pub(super) calls: Calls,
     pub(super) served: Served,
     pub(super) streams: Streams,
+    /// The carrier's own streams, where it has some: then `streams` is empty.
+    pub(super) bundle: Option<Bundle>,
     /// Bytes of arrivals that nobody has taken yet.
     pub(super) arrived: AtomicUsize,
     /// Woken when the control queue has been taken off.
@@ -63,7 +66,13 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(peer: Peer, dialled: bool, options: SessionOptions, io: WriteHalf<Box<dyn Io>>) -> Arc<Self> {
+    pub(super) fn new(
+        peer: Peer,
+        dialled: bool,
+        options: SessionOptions,
+        io: WriteHalf<Box<dyn Io>>,
+        bundle: Option<Bundle>,
+    ) -> Arc<Self> {
         let pipe = Pipe::new(io);
         let label = match peer.remote {
             Some(remote) => format!("{} {} at {remote}", peer.role, peer.node),
@@ -79,6 +88,7 @@ impl Core {
             calls: Calls::default(),
             served: Served::default(),
             streams: Streams::default(),
+            bundle,
             arrived: AtomicUsize::new(0),
             room: Notify::new(),
             work: Notify::new(),
@@ -176,6 +186,9 @@ impl Core {
         self.calls.end(|batch| self.lost(if batch < unsent { Outcome::Unknown } else { Outcome::NotDone }));
         self.served.end();
         self.streams.end(&self.lost(Outcome::Unknown));
+        if let Some(bundle) = &self.bundle {
+            bundle.end(&self.lost(Outcome::Unknown));
+        }
         self.room.notify_waiters();
         self.work.notify_one();
     }
@@ -208,6 +221,9 @@ impl Core {
     pub(super) fn finish(&self) {
         self.end(Failure::new(Code::Internal, "the loops of the session were stopped"), Farewell::Cut);
         self.pipe().close();
+        if let Some(bundle) = &self.bundle {
+            bundle.close();
+        }
         self.outbox().clear();
         if self.progress.reach(Phase::Over) {
             tracing::debug!(peer = %self.label, ending = ?self.ending.get(), "the session has ended");

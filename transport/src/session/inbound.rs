@@ -149,16 +149,21 @@ pub(super) struct Arrivals {
     taker: Taker,
     /// Messages that found the queue full.
     dropped: u64,
+    /// Whether the queue is complete when this is gone.
+    last: bool,
 }
 
 impl Drop for Arrivals {
     fn drop(&mut self) {
-        if let Taker::Queue(queue) = &self.taker {
+        if let Taker::Queue(queue) = &self.taker
+            && self.last
+        {
             queue.complete();
         }
     }
 }
 
+#[derive(Clone)]
 enum Taker {
     /// Whoever holds the [`Inbound`].
     Queue(Arc<Queue>),
@@ -168,11 +173,16 @@ enum Taker {
 
 impl Arrivals {
     pub(super) fn queued(core: &Arc<Core>, queue: Arc<Queue>) -> Self {
-        Self { core: Arc::clone(core), taker: Taker::Queue(queue), dropped: 0 }
+        Self { core: Arc::clone(core), taker: Taker::Queue(queue), dropped: 0, last: true }
     }
 
     pub(super) fn handled(core: &Arc<Core>, handler: Arc<dyn Handler>) -> Self {
-        Self { core: Arc::clone(core), taker: Taker::Handler(handler), dropped: 0 }
+        Self { core: Arc::clone(core), taker: Taker::Handler(handler), dropped: 0, last: true }
+    }
+
+    /// A second way to the same taker, for those who put streams there; it ends no later than the first one's loop.
+    pub(super) fn second(&self) -> Self {
+        Self { core: Arc::clone(&self.core), taker: self.taker.clone(), dropped: 0, last: false }
     }
 
     /// A place for an arrival of so many bytes; otherwise what the peer is told.
@@ -214,7 +224,7 @@ pub(super) enum Place<'a> {
     Queue {
         /// Counts what waits.
         core: &'a Core,
-        /// Where there is room: only the reader adds.
+        /// Where there is room: the loops add one at a time or go over by one.
         queue: &'a Queue,
     },
     /// With a handler.

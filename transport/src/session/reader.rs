@@ -5,11 +5,11 @@
 use super::cell::Verdict;
 use super::core::{Core, Farewell};
 use super::cork::Cork;
+use super::framed::Framed;
 use super::inbound::{Arrivals, Incoming};
 use super::input::{Input, Payload, Portion, Violation};
 use super::outbox::Cause;
 use super::requests::{Request, Untaken};
-use super::stream::Stream;
 use crate::Io;
 use bytes::Bytes;
 use longshore_wire::frame::{Goodbye, Header, Kind, RequestHead};
@@ -148,13 +148,16 @@ impl Sorter {
     }
 
     fn open(&mut self, id: u32, head: Bytes) -> Result<(), Violation> {
+        if self.core.bundle.is_some() {
+            return Err("a stream on the control lane".into());
+        }
         self.introduce(id)?;
         let limit = self.core.options.max_streams;
         let why = match self.arrivals.place(head.len()) {
             Err(why) => why,
             Ok(place) => match self.core.streams.open(id, limit) {
                 Some(cell) => {
-                    place.put(Incoming::Open { head, stream: Stream::new(&self.core, cell) });
+                    place.put(Incoming::Open { head, stream: Framed::new(&self.core, cell).into() });
                     return Ok(());
                 }
                 None => Failure::new(Code::Busy, format!("{limit} streams are open; close some first")),
@@ -165,6 +168,13 @@ impl Sorter {
     }
 
     fn stream(&self, kind: Kind, id: u32, payload: Payload<'_>) -> Result<(), Violation> {
+        if let Some(bundle) = &self.core.bundle {
+            if kind != Kind::Reset {
+                return Err("a stream on the control lane".into());
+            }
+            bundle.reset(id, message(&payload)?);
+            return Ok(());
+        }
         let Some(cell) = self.core.streams.get(id) else {
             // It may have ended here while the frame was under way.
             return self.known(id);

@@ -4,7 +4,7 @@ use super::core::{Core, Farewell};
 use super::inbound::Arrivals;
 use super::outbox::Cause;
 use super::phase::Phase;
-use super::{SessionOptions, reader, writer};
+use super::{SessionOptions, lane, reader, writer};
 use crate::Io;
 use bytes::Bytes;
 use longshore_wire::frame::Kind;
@@ -26,12 +26,20 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 enum Ended {
     Reader,
     Writer(io::Result<()>),
+    Lanes,
 }
 
 /// Starts the session's loops.
 pub(super) fn start(core: &Arc<Core>, io: ReadHalf<Box<dyn Io>>, arrivals: Arrivals) {
     let mut loops = JoinSet::new();
     let (reading, writing) = (Arc::clone(core), Arc::clone(core));
+    if core.bundle.is_some() {
+        let (opening, arrivals) = (Arc::clone(core), arrivals.second());
+        loops.spawn(async move {
+            lane::run(opening, arrivals).await;
+            Ended::Lanes
+        });
+    }
     loops.spawn(async move {
         reader::run(reading, io, arrivals).await;
         Ended::Reader
@@ -103,7 +111,7 @@ impl Watchdog {
 
     fn ended(&mut self, ended: Result<Ended, JoinError>) {
         match ended {
-            Ok(Ended::Reader | Ended::Writer(Ok(()))) => {}
+            Ok(Ended::Reader | Ended::Lanes | Ended::Writer(Ok(()))) => {}
             Ok(Ended::Writer(Err(error))) => {
                 tracing::debug!(peer = %self.core.label, %error, "writing failed");
                 self.cut_within(LAST_WORDS);
