@@ -142,7 +142,10 @@ impl Core {
         let bulk = match tokio::time::timeout(OPENING, bundle.lanes.open(&head)).await {
             Ok(Ok(bulk)) if !self.is_closing() => bulk,
             Ok(_) => return Err(self.lost(Outcome::NotDone)),
-            Err(_) => return Err(busy()),
+            Err(_) => {
+                let message = format!("{} allows no further stream at present", self.label);
+                return Err(Failure::new(Code::Busy, message));
+            }
         };
         let id =
             bulk.id().ok_or_else(|| Failure::new(Code::Unavailable, "the connection has no stream numbers left"))?;

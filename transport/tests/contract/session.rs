@@ -246,6 +246,10 @@ async fn what_was_queued_leaves_before_the_goodbye(carrier: Carrier) {
 
 async fn control_frames_overtake_bulk(carrier: Carrier) {
     const STREAMS: usize = 32;
+    if carrier == Carrier::Quic {
+        // There bulk is not on this line at all: `session::lane` has its own tests.
+        return;
+    }
     let cluster = Cluster::new();
     let (dialled, accepted) = cluster.meet(&cluster.dialler(), pair(carrier).await).await;
     let (worker, _quiet) = Session::start(dialled.unwrap(), SessionOptions::default());
