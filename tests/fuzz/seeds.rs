@@ -161,6 +161,15 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "middle" => {
             vec![vec![], vec![0, 0, 1], vec![0x80, 9, 0x40], vec![1, 2, 0, 0x81, 3, 0xff], vec![5, 5, 5, 5, 5, 5]]
         }
+        "proxy" => vec![
+            b"\0HTTP/1.1 200 Connection established\r\n\r\nrest".to_vec(),
+            b"\0HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n".to_vec(),
+            // SOCKS5: no login, granted, bound to 10.0.0.9:1080.
+            vec![1, 5, 0, 5, 0, 0, 1, 10, 0, 0, 9, 4, 56, b'x'],
+            // With a login; granted, bound to a name.
+            vec![0x80, 5, 2, 1, 0, 5, 0, 0, 3, 2, b'a', b'b', 0, 80],
+            vec![1, 5, 0xff],
+        ],
         "session" => vec![[&[0][..], &conversation(2)].concat(), [&[1][..], &conversation(1)].concat()],
         "uri" => [
             "longshore://c1",

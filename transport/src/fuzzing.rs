@@ -1,6 +1,8 @@
-//! What the fuzz targets need beside the public interface: a WebSocket's opening over any stream. Built only for them.
+//! What the fuzz targets need beside the public interface: the openings that a WebSocket and a proxy want, over any stream.
+//! Built only for them.
 
 use crate::link::{Carrier, Io, Link, LinkInfo};
+use crate::proxy::Proxy;
 use crate::ws;
 use longshore_wire::Endpoint;
 
@@ -22,4 +24,12 @@ pub async fn accept_websocket(path: &str, io: impl Io) -> Result<Link, String> {
 /// Why none was opened.
 pub async fn open_websocket(endpoint: &Endpoint, io: impl Io) -> Result<Link, String> {
     ws::connect(endpoint, io).await.map(link).map_err(|error| error.to_string())
+}
+
+/// Asks a proxy for a way to `endpoint` over a stream that is there already.
+///
+/// # Errors
+/// Why there is none.
+pub async fn ask_proxy(proxy: &Proxy, endpoint: &Endpoint, io: impl Io) -> Result<Link, String> {
+    proxy.open(endpoint, io).await.map(link).map_err(|error| error.to_string())
 }

@@ -8,8 +8,9 @@
 //! | a TLS man in the middle | the TLS exporter in the transcript |
 //! | a worker's secret used as a control node's | the credential's role, checked behind the proof |
 //! | trying which names exist | a fake challenge for unknown ones |
-//! | trying many secrets | half a second before a wrong proof is answered |
-//! | holding connections open | a deadline over the whole, small messages |
+//! | trying many secrets | a pause before a wrong proof is answered, which grows with the failures of its address |
+//! | holding connections open | a deadline over the whole, small messages, few places for one address ([`crate::listen`]) |
+//! | bytes behind a message | a message fills its length |
 //!
 //! It never derives keys on a runtime's thread and never tells a stranger more than it asked for.
 

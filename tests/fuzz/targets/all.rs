@@ -6,6 +6,7 @@ pub(crate) mod dialler;
 pub(crate) mod dns;
 pub(crate) mod messages;
 pub(crate) mod middle;
+pub(crate) mod proxy;
 pub(crate) mod session;
 pub(crate) mod uri;
 pub(crate) mod websocket;
@@ -20,6 +21,7 @@ pub(crate) const ALL: &[Target] = &[
     ("dns", dns::run),
     ("messages", messages::run),
     ("middle", middle::run),
+    ("proxy", proxy::run),
     ("session", session::run),
     ("uri", uri::run),
     ("websocket", websocket::run),

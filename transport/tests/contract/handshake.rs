@@ -1,12 +1,14 @@
 //! Who is let in, and what both sides learn when somebody is not.
 
-use crate::harness::{Cluster, Dialler, identity, pair};
+use crate::attacks::{receive_hello, send};
+use crate::harness::{Cluster, Dialler, accept, client_tls, endpoint, identity, listen, pair};
 use longshore_transport::{
-    Carrier, HandshakeError, Keyring, Known, KnownSecret, Secret, Verifiers, make_verifier, memory_pair, verifier_with,
-    verify,
+    Carrier, DialOptions, HandshakeError, Keyring, Known, KnownSecret, Secret, Verifiers, dial, make_verifier,
+    memory_pair, verifier_with, verify,
 };
-use longshore_wire::handshake::RejectCode;
-use longshore_wire::{ClusterId, NodeId, Role};
+use longshore_wire::handshake::{FromAcceptor, Reject, RejectCode};
+use longshore_wire::{ClusterId, NodeId, Role, Transport};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 on_every_carrier!(both_prove_themselves, a_wrong_secret_is_refused);
@@ -227,4 +229,38 @@ async fn a_closed_connection_is_said_so() {
     drop(a);
     let error = cluster.accept(b).await.unwrap_err();
     assert!(matches!(error, HandshakeError::Closed { stage: "the hello" }), "{error}");
+}
+
+/// The same address fails again: on a listener it is answered later each time.
+#[tokio::test]
+async fn guessing_gets_slower() {
+    let cluster = Cluster::new();
+    let listener = listen(Transport::Tcp).await;
+    let mut took = Vec::new();
+    for _ in 0..2 {
+        let start = Instant::now();
+        let guess = Dialler { keyring: keyring(&Secret::generate().unwrap(), "worker"), ..cluster.dialler() };
+        let to = endpoint(Transport::Tcp, listener.local_addr());
+        let (dialled, accepted) = tokio::join!(
+            async { guess.prove(dial(&to, &DialOptions::new(client_tls())).await.unwrap()).await },
+            async { cluster.accept(accept(&listener).await).await }
+        );
+        assert_eq!(dialled.unwrap_err().code(), Some(RejectCode::Credential));
+        assert!(accepted.is_err());
+        took.push(start.elapsed());
+    }
+    assert!(took[0] >= Duration::from_millis(500) && took[1] >= Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_says_when_to_come_back() {
+    let (link, mut busy) = memory_pair();
+    let cluster = Cluster::new();
+    let dialler = cluster.dialler();
+    let (dialled, ()) = tokio::join!(dialler.prove(link), async {
+        receive_hello(&mut busy).await;
+        let (code, message) = (RejectCode::Busy, String::new());
+        send(&mut busy, &FromAcceptor::Reject(Reject { code, message, retry_after_ms: Some(1500) })).await;
+    });
+    assert_eq!(dialled.unwrap_err().retry_after(), Some(Duration::from_millis(1500)));
 }
