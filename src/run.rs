@@ -10,7 +10,9 @@ mod roles;
 mod signals;
 
 pub(crate) use descriptors::raise_descriptors;
-pub(crate) use options::{control_options, dial_options, load, make_folder, resolver, worker_options};
+pub(crate) use options::{
+    check_certificates, control_options, dial_options, load, make_folder, resolver, worker_options,
+};
 pub(crate) use signals::Signals;
 
 use crate::args::local::Run;

@@ -17,6 +17,7 @@ pub(super) fn config(args: &Config, format: Format) -> anyhow::Result<()> {
 
 fn check(file: &ConfigFile, format: Format) -> anyhow::Result<()> {
     let config = run::load(file)?;
+    run::check_certificates(&config)?;
     if format == Format::Json {
         return output::json(&json!({"file": file.file, "valid": true}));
     }

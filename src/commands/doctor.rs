@@ -51,6 +51,9 @@ impl Why {
 
 pub(super) async fn doctor(args: &ConfigFile, format: Format) -> anyhow::Result<()> {
     let config = run::load(args)?;
+    if let Err(error) = run::check_certificates(&config) {
+        output::say(&format!("certificates: {error}; a running node goes on with what it read before, a start fails"));
+    }
     let discovery = Discovery::new(run::resolver(&config, role(&config)))?;
     let patient = Patient::new(&config)?;
     let mut leads = Vec::new();

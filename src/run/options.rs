@@ -10,7 +10,7 @@ use longshore_control::{ApiListen, Bootstrap, Disk, Listen};
 use longshore_discovery::{Nameless, ResolverOptions};
 use longshore_transport::{
     Admission, AdmissionLimits, Backoff, ClientTls, ClientTlsOptions, DialOptions, ListenOptions, Secret, ServerTls,
-    SessionOptions,
+    SessionOptions, TlsError,
 };
 use longshore_wire::Role;
 use longshore_wire::credential::Verifier;
@@ -34,10 +34,8 @@ pub(crate) fn resolver(config: &Config, role: Role) -> ResolverOptions {
 
 /// How others are dialled by what runs in this role.
 pub(crate) fn dial_options(config: &Config, role: Role) -> anyhow::Result<DialOptions> {
-    let tls = &config.tls;
-    let options = ClientTlsOptions { verify: tls.verify, ca_file: tls.ca_file.clone(), pin_file: tls.pin_file.clone() };
     let proxy = proxy(config, role);
-    Ok(DialOptions { connect_timeout: config.timers.connect_timeout, tls: ClientTls::new(options)?, proxy })
+    Ok(DialOptions { connect_timeout: config.timers.connect_timeout, tls: ClientTls::new(trust(config))?, proxy })
 }
 
 fn session(config: &Config) -> SessionOptions {
@@ -142,6 +140,25 @@ fn listeners(config: &Config, data_dir: &Path) -> anyhow::Result<Vec<Listen>> {
         }
     };
     Ok(config.listen.iter().map(listener).collect())
+}
+
+/// Reads the files of `[tls]` as a start does, and a node's own certificate, if it has made one.
+pub(crate) fn check_certificates(config: &Config) -> Result<(), TlsError> {
+    let tls = &config.tls;
+    ClientTls::new(trust(config))?;
+    let data = &config.node.data_dir;
+    let folder = if config.node.roles.len() > 1 { data.join(Role::Control.name()) } else { data.clone() };
+    let own = (folder.join("tls.crt"), folder.join("tls.key"));
+    match (&tls.cert_file, &tls.key_file) {
+        (Some(cert), Some(key)) => ServerTls::from_files(cert, key).map(drop),
+        _ if own.0.exists() => ServerTls::from_files(own.0, own.1).map(drop),
+        _ => Ok(()),
+    }
+}
+
+fn trust(config: &Config) -> ClientTlsOptions {
+    let tls = &config.tls;
+    ClientTlsOptions { verify: tls.verify, ca_file: tls.ca_file.clone(), pin_file: tls.pin_file.clone() }
 }
 
 /// The certificate of the configuration, or one that the node makes for itself.

@@ -34,19 +34,43 @@ pub(crate) struct Process {
     child: Option<Child>,
     /// The network namespace that it runs in.
     namespace: Option<String>,
+    /// Environment variables of its own.
+    variables: Vec<(String, String)>,
 }
 
 impl Process {
     /// Prepares a process for `config`; its log goes beside the file.
     pub(crate) fn new(name: &str, config: PathBuf) -> Self {
         let log = config.with_extension("log");
-        Self { name: name.to_owned(), config, log, child: None, namespace: None }
+        Self { name: name.to_owned(), config, log, child: None, namespace: None, variables: Vec::new() }
     }
 
     /// The same, in a network namespace.
     pub(crate) fn inside(mut self, namespace: &str) -> Self {
         self.namespace = Some(namespace.to_owned());
         self
+    }
+
+    /// The same, with an environment variable.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Runs another command of the program on its configuration.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).arg("-c").arg(&self.config).stdin(Stdio::null());
+        self.environment(&mut command);
+        command.output().expect("the built program runs")
+    }
+
+    /// Sets its variables, and takes away what would send it through a proxy of the machine that runs the tests.
+    fn environment(&self, command: &mut Command) {
+        for name in ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
+            command.env_remove(name);
+        }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
     }
 
     /// Starts it.
@@ -62,6 +86,7 @@ impl Process {
             }
             None => Command::new(BINARY),
         };
+        self.environment(&mut command);
         let child = command
             .args(["run", "-c"])
             .arg(&self.config)
@@ -95,7 +120,8 @@ impl Process {
         });
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }

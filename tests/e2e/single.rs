@@ -2,6 +2,7 @@
 
 use crate::cluster::{Subnet, WSS_PORT};
 use crate::process::{BINARY, Cli, Process, wait_for};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
@@ -12,6 +13,8 @@ pub(crate) struct Single {
     pub(crate) control: Process,
     pub(crate) dir: TempDir,
     pub(crate) subnet: Subnet,
+    /// More of its configuration.
+    extra: String,
 }
 
 /// Who a peer says it is, and what it holds.
@@ -31,15 +34,22 @@ impl Single {
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
-        Self::start_in(dir, &data)
+        Self::start_in(dir, &data, |_, _| String::new())
+    }
+
+    /// As [`Self::start`], with more lines of configuration, which may speak of its folder and its address.
+    pub(crate) fn start_with(extra: impl FnOnce(&Path, IpAddr) -> String) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        Self::start_in(dir, &data, extra)
     }
 
     /// As [`Self::start`], with the data folder somewhere else.
     pub(crate) fn start_on(data: &Path) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), data)
+        Self::start_in(tempfile::tempdir().unwrap(), data, |_, _| String::new())
     }
 
-    fn start_in(dir: TempDir, data: &Path) -> Self {
+    fn start_in(dir: TempDir, data: &Path, extra: impl FnOnce(&Path, IpAddr) -> String) -> Self {
         let subnet = Subnet::take();
         let init = Command::new(BINARY)
             .args(["init", "--cluster", "test", "--iterations", "4096"])
@@ -48,7 +58,8 @@ impl Single {
             .unwrap();
         assert!(init.status.success());
         let control = Process::new("control-1", dir.path().join("control-1.toml"));
-        let mut single = Self { control, dir, subnet };
+        let extra = extra(dir.path(), subnet.host(1));
+        let mut single = Self { control, dir, subnet, extra };
         single.configure(data);
         single.control.start(&["--bootstrap"]);
         single.wait_api();
@@ -86,7 +97,9 @@ uri = "longshore://{ip}:{TCP_PORT};transport=tcp"
 uri = "longshore://{ip}:{WSS_PORT};transport=wss"
 [api]
 listen = "{ip}:8138"
+{extra}
 "#,
+            extra = self.extra,
             data = data.display(),
             made = self.dir.path().join("made").display(),
         );
