@@ -63,6 +63,8 @@ fn status(head: &[u8]) -> Option<u16> {
 
 fn refusal(status: u16, head: &[u8], target: &Target, logged_in: bool) -> ProxyError {
     match status {
+        // Meant for origin servers, yet tinyproxy answers so to a wrong password.
+        401 if logged_in => ProxyError::LoginRefused(" (HTTP 401)"),
         407 => match foreign_schemes(head) {
             Some(schemes) => ProxyError::Scheme(schemes),
             None if logged_in => ProxyError::LoginRefused(" (HTTP 407)"),

@@ -219,9 +219,10 @@ async fn said(fake: Fake, kind: ProxyKind, login: Option<Login>) -> String {
 async fn every_http_refusal_has_its_sentence() {
     let negotiate = "HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\nproxy-authenticate: NTLM\r\n\r\n";
     let basic = "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\r\n";
-    let cases: [(&str, Option<Login>, &[&str]); 12] = [
+    let cases: [(&str, Option<Login>, &[&str]); 13] = [
         (basic, None, &["wants a user and a password (HTTP 407)", "proxy.url"]),
         (basic, login(), &["refuses the user or the password (HTTP 407)"]),
+        ("HTTP/1.0 401 Unauthorized\r\n\r\n", login(), &["refuses the user or the password (HTTP 401)"]),
         (negotiate, login(), &["Negotiate, NTLM", "only Basic"]),
         ("HTTP/1.1 403 Forbidden\r\n\r\n", None, &["forbids connections to inside.example:8143", "HTTP 403", "443"]),
         ("HTTP/1.1 502 Bad Gateway\r\n\r\n", None, &["cannot reach inside.example:8143 itself (HTTP 502)"]),
