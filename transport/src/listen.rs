@@ -134,7 +134,7 @@ enum Socket {
 #[derive(Debug)]
 enum Arrival {
     Tcp(TcpStream),
-    Quic(quic::Arriving),
+    Quic(Box<quic::Arriving>),
 }
 
 impl Socket {
@@ -145,7 +145,7 @@ impl Socket {
             Self::Quic(server) => {
                 let arriving = server.accept(|| admission.is_crowded()).await?;
                 let remote = arriving.remote();
-                Ok((Arrival::Quic(arriving), remote))
+                Ok((Arrival::Quic(Box::new(arriving)), remote))
             }
         }
     }
