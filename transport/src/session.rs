@@ -2,10 +2,13 @@
 //!
 //! ```text
 //!  request, notify, open ─┐                                  ┌─▶ Call (a oneshot)
-//!  Request::reply ────────┼─▶ Outbox ─▶ writer ═ link ═ reader ─▶ Inbound
+//!  Request::reply, pass ──┼─▶ Outbox ─▶ writer ═ link ═ reader ─▶ Inbound, or a Handler on the reader's own task
 //!  Stream (write) ────────┘   control    │              │    └─▶ Stream (read)
 //!                             then data  └── watchdog ──┘
 //! ```
+//!
+//! What handlers cause while the reader works through one portion of arrivals, on whatever session, is written once per
+//! session at its end, by the reader; the writer task has the rest. Idle, a session holds no buffer and no queue.
 //!
 //! It owns the link from the handshake to the end, and every queue on it; all are bounded. Control frames go before
 //! bulk. The reader only sorts frames into queues and never waits for a consumer: a full queue is refused as `Busy`.
