@@ -158,8 +158,9 @@ impl Proxies {
         let state = self.shared.group.state();
         let owner = state.owner_of(worker).and_then(|(owner, _)| state.node(owner));
         let Some(owner) = owner else { return };
-        let moved =
-            NotifyWorker::Moved { owner: owner.id, name: owner.name.clone(), addresses: owner.addresses.clone() };
+        let version = session.peer().version;
+        let addresses = owner.addresses.iter().filter(|uri| uri.is_known_to(version)).cloned().collect();
+        let moved = NotifyWorker::Moved { owner: owner.id, name: owner.name.clone(), addresses };
         if let Err(failure) = session.notify(encode(&moved)).await {
             tracing::debug!(%worker, %failure, "the worker was gone before it could be told its new owner");
         }

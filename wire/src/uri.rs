@@ -152,6 +152,11 @@ pub struct ClusterUri {
 }
 
 impl ClusterUri {
+    /// Whether a peer of this protocol version can read it: version 1 knows no QUIC.
+    pub fn is_known_to(&self, version: u16) -> bool {
+        version >= 2 || self.transport != Some(Transport::Quic)
+    }
+
     /// The host as an IP address, if it is one.
     pub fn ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()
@@ -342,6 +347,14 @@ mod tests {
             let error = text.parse::<ClusterUri>().unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn quic_is_not_told_to_those_who_cannot_read_it() {
+        let uri = |text: &str| text.parse::<ClusterUri>().unwrap();
+        let quic = uri("longshore://a;transport=quic");
+        assert!(!quic.is_known_to(1) && quic.is_known_to(2));
+        assert!(uri("longshore://a;transport=wss").is_known_to(1) && uri("longshore://a").is_known_to(1));
     }
 
     #[test]

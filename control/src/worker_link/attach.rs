@@ -57,7 +57,7 @@ impl Attaching {
         loop {
             changed.borrow_and_update();
             sessions.borrow_and_update();
-            let last = match self.verdict(&self.group.state(), peer.node, attach.epoch) {
+            let last = match self.verdict(&self.group.state(), peer, attach.epoch) {
                 Verdict::Reply(reply @ AttachReply::Accepted(_)) => return Ok(self.proved(reply, peer.node).await),
                 Verdict::Reply(reply) => return Ok(reply),
                 Verdict::Hold(last) => last,
@@ -71,7 +71,8 @@ impl Attaching {
         }
     }
 
-    fn verdict(&self, state: &State, worker: NodeId, seen: Epoch) -> Verdict {
+    fn verdict(&self, state: &State, peer: &Peer, seen: Epoch) -> Verdict {
+        let (worker, version) = (peer.node, peer.version);
         match ring::owner(state, self.me, worker) {
             Owner::Me(epoch) if epoch < seen => {
                 Verdict::Hold(wait(format!("control node '{}' is behind the ring; it catches up", self.name)))
@@ -81,7 +82,7 @@ impl Attaching {
                 let elsewhere = AttachReply::Elsewhere {
                     owner: owner.id,
                     name: owner.name.clone(),
-                    addresses: owner.addresses.clone(),
+                    addresses: owner.addresses.iter().filter(|uri| uri.is_known_to(version)).cloned().collect(),
                 };
                 match (self.peers.session(owner.id).is_some(), owner.alive) {
                     (true, _) => Verdict::Reply(elsewhere),

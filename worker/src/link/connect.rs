@@ -14,7 +14,7 @@ use longshore_transport::{
 use longshore_wire::edge::{Accepted, Attach, AttachReply, OpenControl, ToControl};
 use longshore_wire::handshake::RejectCode;
 use longshore_wire::uri::TlsVerify;
-use longshore_wire::{ClusterUri, Code, Endpoint, Failure, Labels, RequestId, Role, decode, encode};
+use longshore_wire::{ClusterUri, Code, Endpoint, Failure, Labels, RequestId, Role, Transport, decode, encode};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -263,6 +263,8 @@ impl Connector {
                 Err(error) => troubles.add(Trouble::new(error)),
             }
         }
+        // Whoever came in over QUIC stays with it where the owner speaks it.
+        endpoints.sort_by_key(|endpoint| endpoint.transport != Transport::Quic);
         let mut race = Race::new(endpoints, &options);
         while let Some(dialled) = race.next().await {
             let endpoint = dialled.endpoint.clone();
@@ -299,11 +301,13 @@ impl Connector {
 }
 
 /// An address that the cluster names, as long as it protects what is said no less than the present session does: a worker
-/// that came in over TLS is never sent on to plaintext, nor talked out of checking certificates.
+/// that came in over TLS is never sent on to plaintext, nor talked out of checking certificates. QUIC is for those who
+/// came in over QUIC: nobody else has asked for it.
 fn as_safe_as(present: Carrier, endpoint: Endpoint) -> Option<Endpoint> {
     let encrypted = matches!(present, Carrier::Tls | Carrier::Wss | Carrier::Quic);
     let tls_verify = endpoint.tls_verify.filter(|verify| *verify != TlsVerify::Binding);
-    (endpoint.transport.is_encrypted() || !encrypted).then_some(Endpoint { tls_verify, ..endpoint })
+    let asked = endpoint.transport != Transport::Quic || present == Carrier::Quic;
+    (asked && (endpoint.transport.is_encrypted() || !encrypted)).then_some(Endpoint { tls_verify, ..endpoint })
 }
 
 /// Takes what arrives on a session that nobody is driven by, and refuses it: a dropped request is answered as failed.
@@ -331,6 +335,9 @@ mod tests {
         assert!(as_safe_as(Carrier::Wss, endpoint("tcp", None)).is_none());
         assert!(as_safe_as(Carrier::Tls, endpoint("wss", None)).is_some());
         assert!(as_safe_as(Carrier::Tcp, endpoint("ws", None)).is_some());
+        assert!(as_safe_as(Carrier::Quic, endpoint("tcp", None)).is_none());
+        assert!(as_safe_as(Carrier::Quic, endpoint("quic", None)).is_some());
+        assert!(as_safe_as(Carrier::Wss, endpoint("quic", None)).is_none());
         let verify = |given| as_safe_as(Carrier::Tls, endpoint("tls", given)).unwrap().tls_verify;
         assert_eq!(verify(Some(TlsVerify::Binding)), None);
         assert_eq!(verify(Some(TlsVerify::Ca)), Some(TlsVerify::Ca));
