@@ -17,7 +17,7 @@ use crate::link::{Carrier, Io, Link, LinkInfo};
 use crate::proxy::{Proxy, ProxyError};
 use crate::quic;
 use crate::tcp;
-use crate::tls::{self, ClientTls, Connector};
+use crate::tls::{self, ClientTls, Connector, TlsError};
 use crate::trace;
 use crate::ws;
 use longshore_wire::{Endpoint, Transport};
@@ -100,16 +100,19 @@ impl Dial<'_> {
 
     async fn quic(&mut self) -> Result<Link, DialError> {
         self.enter("QUIC; a firewall may drop UDP");
-        let connector = self.connector()?;
+        let connector = self.connector().map_err(|source| self.unset(source))?;
         quic::dial(self.endpoint.address, connector).await.map_err(|error| match error {
             quic::QuicError::Connect(source) => self.unconnected(source),
             quic::QuicError::Tls(source) => DialError::Tls { endpoint: self.endpoint.clone(), source },
         })
     }
 
-    fn connector(&self) -> Result<Connector, DialError> {
-        let failed = |source| DialError::TlsSettings { endpoint: self.endpoint.clone(), source };
-        self.tls.connector(self.endpoint).map_err(failed)
+    fn connector(&self) -> Result<Connector, TlsError> {
+        self.tls.connector(self.endpoint)
+    }
+
+    fn unset(&self, source: TlsError) -> DialError {
+        DialError::TlsSettings { endpoint: self.endpoint.clone(), source }
     }
 
     /// Goes through a proxy. What is known as the link's remote address is the proxy's.
@@ -141,7 +144,8 @@ impl Dial<'_> {
         }
         self.enter("TLS");
         let secured = self
-            .connector()?
+            .connector()
+            .map_err(|source| self.unset(source))?
             .connect(stream)
             .await
             .map_err(|source| DialError::Tls { endpoint: endpoint.clone(), source })?;

@@ -88,12 +88,14 @@ pub(super) fn prefer(control: &SendStream) {
     let _ = control.set_priority(CONTROL_PRIORITY);
 }
 
+type Acknowledged = Pin<Box<dyn Future<Output = Result<(), Broken>> + Send + Sync>>;
+
 /// One stream.
 pub(crate) struct Bulk {
     send: SendStream,
     recv: RecvStream,
     /// Set by a finish: resolves when the peer has everything.
-    acknowledged: Option<Pin<Box<dyn Future<Output = Result<(), Broken>> + Send + Sync>>>,
+    acknowledged: Option<Acknowledged>,
 }
 
 impl Bulk {
