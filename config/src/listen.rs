@@ -1,4 +1,5 @@
-//! `[[listen]]`: where a control node accepts sessions, and under which address others find it.
+//! `[[listen]]`: where a node accepts connections, and under which address others find it. A worker has none unless it is
+//! to be dialled by its control nodes.
 
 use longshore_wire::uri::DEFAULT_WS_PATH;
 use longshore_wire::{ClusterUri, Transport};

@@ -25,7 +25,7 @@ pub(crate) fn resolve(path: &Path, file: File, variables: &Variables) -> Result<
     let socket = file.api.socket.unwrap_or_else(|| node.data_dir.join("api.sock"));
     let listen_api = file.api.listen.map_or_else(|| vec![([127, 0, 0, 1], 8138).into()], |list| list.0);
     Ok(Config {
-        cluster: check.cluster(file.cluster, &node)?,
+        cluster: check.cluster(file.cluster, &listen)?,
         auth: check.auth(file.auth, &node)?,
         tls: check.tls(file.tls)?,
         proxy: proxy(file.proxy, &node, variables)?,
@@ -77,15 +77,20 @@ impl Check<'_> {
         })
     }
 
-    fn cluster(&self, file: ClusterFile, node: &Node) -> Result<Cluster, ConfigError> {
+    fn cluster(&self, file: ClusterFile, listen: &[Listen]) -> Result<Cluster, ConfigError> {
         let example = "[cluster]\nname = \"prod\"";
         let name = file
             .name
             .ok_or_else(|| self.missing("cluster.name", "nodes of different clusters refuse each other", example))?;
         let discovery = file.discovery.map(|list| list.0).unwrap_or_default();
-        if discovery.is_empty() && node.roles.contains(&Role::Worker) && !node.roles.contains(&Role::Control) {
+        // A worker that listens can be dialled instead.
+        if discovery.is_empty() && listen.is_empty() {
             let example = "[cluster]\ndiscovery = [\"longshore://cluster.example.com\"]";
-            return Err(self.missing("cluster.discovery", "a worker must know where control nodes are", example));
+            return Err(self.missing(
+                "cluster.discovery",
+                "a worker must know where control nodes are, or have a [[listen]] where they can dial it",
+                example,
+            ));
         }
         Ok(Cluster { name: self.name("cluster.name", name)?, discovery })
     }

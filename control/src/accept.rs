@@ -94,7 +94,8 @@ impl Reception {
         }
     }
 
-    async fn serve(self, proven: Proven) {
+    /// Serves a proven peer, whoever dialled, until its session ends.
+    pub(crate) async fn serve(self, proven: Proven) {
         let role = proven.peer.role;
         let bound = credentials::bind(&self.group, &proven.peer).await;
         let options = if role == Role::Control { &self.peer_session } else { &self.session };

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/v1/cluster`, `/v1/cluster/voters` | GET; GET, PUT `{voters}` |
 //! | `/v1/nodes?where=`, `/v1/nodes/N`, `/v1/nodes/N/request` | GET; GET, DELETE; POST `{class, body, timeout_ms}` |
+//! | `/v1/nodes/connect` | POST `{uri}`: this node dials a worker that listens |
 //! | `/v1/apps`, `/v1/apps/A`, `/v1/apps/A/flows/F` | GET, PUT (a tar); GET, DELETE; POST `{instance, args, on, where}` |
 //! | `/v1/instances`, `/v1/instances/I`, `/v1/instances/I/stop` | GET; GET; POST |
 //! | `/v1/tasks?instance=&node=`, `/v1/tasks/T`, `/v1/tasks/T/logs?follow=&tail=` | GET |
@@ -35,6 +36,7 @@ pub(crate) use serve::ApiListener;
 use self::problem::Problem;
 use crate::blobs::{Blobs, Supply};
 use crate::credentials::Reporter;
+use crate::dialback::DialBack;
 use crate::kv::Kv;
 use crate::peers::Peers;
 use crate::proxy::Proxies;
@@ -64,6 +66,7 @@ pub(crate) struct Context {
     pub(crate) kv: Kv,
     pub(crate) blobs: Blobs,
     pub(crate) supply: Arc<Supply>,
+    pub(crate) dialback: DialBack,
     pub(crate) credentials: Reporter,
     pub(crate) stop: CancellationToken,
 }
@@ -77,6 +80,7 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
         .route("/v1/cluster", get(cluster::status))
         .route("/v1/cluster/voters", get(cluster::voters).put(cluster::set_voters))
         .route("/v1/nodes", get(nodes::list))
+        .route("/v1/nodes/connect", post(nodes::connect))
         .route("/v1/nodes/{node}", get(nodes::show).delete(nodes::remove).patch(nodes::change))
         .route("/v1/nodes/{node}/request", post(nodes::request))
         .route("/v1/apps/{app}", get(apps::show).delete(apps::remove))

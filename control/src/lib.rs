@@ -16,6 +16,7 @@ mod api;
 mod blobs;
 mod client_link;
 mod credentials;
+mod dialback;
 mod identity;
 mod kv;
 mod leader;

@@ -12,6 +12,7 @@ use crate::accept::{self, Reception};
 use crate::api::{self, ApiError, ApiListener};
 use crate::blobs::{Blobs, Supply};
 use crate::credentials::{Reporter, Sessions};
+use crate::dialback::DialBack;
 use crate::identity::{DataFolder, FolderError, random_ulid};
 use crate::kv::Kv;
 use crate::leader::{self, Leading};
@@ -25,7 +26,9 @@ use crate::reach::Reach;
 use crate::worker_link::{Attaching, WorkerLinks};
 use crate::{register, ring};
 use longshore_discovery::{Discovery, DiscoveryError};
-use longshore_transport::{Identity, Keyring, ListenError, Listener, Secret, SessionOptions, make_verifier};
+use longshore_transport::{
+    DialOptions, Identity, Keyring, ListenError, Listener, Secret, SessionOptions, make_verifier,
+};
 use longshore_wire::credential::{DEFAULT_ITERATIONS, Verifier};
 use longshore_wire::peer::Join;
 use longshore_wire::{ClusterUri, NodeId, RequestId, Role, Transport};
@@ -103,12 +106,14 @@ impl ControlNode {
             addresses: sockets.addresses.clone(),
             release: options.release,
         };
+        let discovery = Discovery::new(options.resolver)?;
+        let dialling = (discovery.clone(), options.dial.clone());
         let own_secret = Secret::from_bytes(options.secret.text().as_bytes())?;
         let peers = Peers::start(PeersOptions {
             me: identity.clone(),
             join: me.clone(),
             keyring: Keyring::new(options.secret, options.credential.clone()),
-            discovery: Discovery::new(options.resolver)?,
+            discovery,
             uris: options.discovery,
             dial: options.dial,
             session: peer_session(&options.timers.session),
@@ -145,8 +150,18 @@ impl ControlNode {
             Some(_) => None,
             None => own_verifier(own_secret, options.credential).await,
         };
-        let parts =
-            Parts { me, identity, cluster: options.cluster, timers: options.timers, blobs, peers, group, loops, own };
+        let parts = Parts {
+            me,
+            identity,
+            cluster: options.cluster,
+            timers: options.timers,
+            blobs,
+            peers,
+            group,
+            loops,
+            own,
+            dialling,
+        };
         parts.run(sockets);
         Ok(node)
     }
@@ -248,11 +263,13 @@ struct Parts {
     group: Group,
     loops: Loops,
     own: Option<Arc<Verifier>>,
+    /// What dialling workers needs.
+    dialling: (Discovery, DialOptions),
 }
 
 impl Parts {
     fn run(self, sockets: Sockets) {
-        let Self { me, identity, cluster, timers, blobs, peers, group, loops, own } = self;
+        let Self { me, identity, cluster, timers, blobs, peers, group, loops, own, dialling } = self;
         let (stop, node) = (loops.stop_token().clone(), me.node);
         let timers = Arc::new(timers);
         let supply = Arc::new(Supply::new(node, blobs.clone(), group.clone(), peers.clone()));
@@ -304,6 +321,9 @@ impl Parts {
         let leading =
             Leading { me: node, group: group.clone(), peers: peers.clone(), timers, presence: Arc::default() };
         leader::spawn(&loops, &leading);
+        let (discovery, dial) = dialling;
+        let dialback = DialBack { reception: reception.clone(), discovery, dial };
+        loops.spawn("worker dialler", dialback.clone().run(stop.clone()));
         for listener in sockets.listeners {
             loops.spawn("listener", accept::run(reception.clone(), listener, stop.clone()));
         }
@@ -318,6 +338,7 @@ impl Parts {
             blobs,
             supply,
             credentials,
+            dialback,
             stop: stop.clone(),
         };
         let router = api::router(Arc::new(context));

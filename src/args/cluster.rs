@@ -1,6 +1,7 @@
 //! Arguments of `longshore cluster` and `longshore node`.
 
 use clap::{Args, Subcommand};
+use longshore_wire::ClusterUri;
 
 /// `longshore cluster`
 #[derive(Debug, Subcommand)]
@@ -22,6 +23,11 @@ pub(crate) enum Node {
     },
     /// All of one node
     Show(NodeName),
+    /// Dial a worker that listens and does not know its cluster
+    Connect {
+        /// Where it listens: longshore://HOST:PORT;transport=tls
+        uri: ClusterUri,
+    },
     /// Forget a node that will not come back
     Remove(NodeName),
 }

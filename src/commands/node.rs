@@ -5,7 +5,7 @@ use crate::args::cluster::{Node, NodeName};
 use crate::client::{Call, path, query};
 use crate::output::{self, Table, cell};
 use hyper::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 
 pub(super) async fn node(remote: &Remote, args: Node) -> anyhow::Result<()> {
@@ -18,6 +18,16 @@ pub(super) async fn node(remote: &Remote, args: Node) -> anyhow::Result<()> {
         Node::Show(NodeName { node }) => {
             let node = remote.client.json(Call::get(path("/v1/nodes/{}", &[&node]))).await?;
             remote.print(&node, details)
+        }
+        Node::Connect { uri } => {
+            let called = Call::post("/v1/nodes/connect", &json!({"uri": uri}));
+            let worker = remote.client.json(called).await?;
+            remote.print(&worker, |worker| {
+                let (node, release) = (cell(&worker["node"]), cell(&worker["version"]));
+                output::line(&format!(
+                    "worker {node} (release {release}) answers at {uri}; `longshore node list` shows when it is ready"
+                ))
+            })
         }
         Node::Remove(NodeName { node }) => {
             let removed = remote.client.json(Call::new(Method::DELETE, path("/v1/nodes/{}", &[&node]))).await?;

@@ -176,17 +176,28 @@ fn server_tls(config: &Config, data_dir: &Path) -> anyhow::Result<ServerTls> {
     Ok(ServerTls::self_signed(&names, Some(data_dir))?)
 }
 
+/// Where control nodes can dial a worker.
+fn worker_listeners(config: &Config, data_dir: &Path) -> anyhow::Result<Vec<longshore_worker::Listen>> {
+    let listen = |Listen { options, advertise }| longshore_worker::Listen { options, advertise };
+    Ok(listeners(config, data_dir)?.into_iter().map(listen).collect())
+}
+
 /// What a worker is started with.
 pub(crate) fn worker_options(config: &Config) -> anyhow::Result<longshore_worker::Options> {
     let mut discovery = config.cluster.discovery.clone();
-    if discovery.is_empty() {
+    let data_dir = folder(config, Role::Worker)?;
+    // On a node with both roles the listeners are the control node's.
+    let listens = !config.has_role(Role::Control);
+    let listen = if listens { worker_listeners(config, &data_dir)? } else { Vec::new() };
+    if discovery.is_empty() && !listens {
         // A node with both roles finds itself.
         discovery.extend(config.listen.iter().filter_map(|listen| listen.advertise.clone()));
     }
     Ok(longshore_worker::Options {
         name: config.node.name.clone(),
-        data_dir: folder(config, Role::Worker)?,
+        data_dir,
         cluster: config.cluster.name.clone(),
+        listen,
         labels: config.node.labels.clone(),
         discovery,
         resolver: resolver(config, Role::Worker),

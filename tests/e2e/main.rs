@@ -13,6 +13,7 @@ mod cluster;
 mod counter;
 mod credentials;
 mod dev;
+mod dialback;
 mod discovery;
 mod disk;
 mod dns;

@@ -20,5 +20,5 @@ pub use keyring::Keyring;
 pub use secret::{Secret, SecretError};
 pub use verifier::{Known, KnownSecret, Verifiers, make_verifier, verifier_with};
 
-pub(crate) use scram::{Transcript, check_client, random, server_proof};
+pub(crate) use scram::{Transcript, call_proof, check_answer, check_client, random, server_proof};
 pub(crate) use verifier::{Found, find_or_fake};

@@ -19,13 +19,15 @@ mod dialler;
 mod error;
 mod message;
 mod own;
+mod reverse;
 
 pub use acceptor::verify;
 pub use dialler::prove;
 pub use error::HandshakeError;
+pub use reverse::{answer, call};
 
-use crate::link::{Carrier, Link};
-use longshore_wire::handshake::{MAX_VERSION, MIN_VERSION};
+use crate::link::{Carrier, Link, LinkInfo};
+use longshore_wire::handshake::{Binding, Hello, MAX_VERSION, MIN_VERSION};
 use longshore_wire::{ClusterId, NodeId, Role};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -98,6 +100,14 @@ pub struct Proven {
     pub peer: Peer,
     /// Whether this end dialled.
     pub dialled: bool,
+}
+
+/// The TLS exporter, where the dialler has bound its proof to it.
+fn exporter_of<'a>(hello: &Hello, info: &'a LinkInfo) -> &'a [u8] {
+    match (hello.binding, &info.exporter) {
+        (Binding::TlsExporter, Some(exporter)) => exporter.as_slice(),
+        _ => &[],
+    }
 }
 
 /// The newest version that both sides speak.

@@ -31,7 +31,7 @@ mod ws;
 pub use auth::{Keyring, Known, KnownSecret, Secret, SecretError, Verifiers, make_verifier, verifier_with};
 pub use backoff::Backoff;
 pub use dial::{DialError, DialOptions, dial};
-pub use handshake::{HandshakeError, Identity, Peer, Proven, prove, verify};
+pub use handshake::{HandshakeError, Identity, Peer, Proven, answer, call, prove, verify};
 pub use link::{Carrier, Io, Link, LinkInfo};
 pub use listen::admission::{Admission, AdmissionLimits};
 pub use listen::{ListenError, ListenOptions, Listener, Pending, UpgradeError};

@@ -11,6 +11,10 @@
 //! Each travels as a 4-byte big-endian length and a MessagePack body of at most [`MAX_MESSAGE`] bytes. Both proofs are
 //! HMACs over the whole transcript, so no field of the first two messages can be changed under way.
 
+mod reverse;
+
+pub use reverse::{Claim, MAX_CLAIMS, Present};
+
 use crate::{ClusterId, NodeId, Role};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -123,6 +127,8 @@ pub enum FromAcceptor {
     Welcome(Welcome),
     /// The end.
     Reject(Reject),
+    /// Second message of a worker that was dialled.
+    Present(Present),
 }
 
 /// A message from the dialler.
@@ -133,6 +139,8 @@ pub enum FromDialler {
     Hello(Hello),
     /// Third message.
     Proof(Proof),
+    /// Third message to a worker that was dialled.
+    Claim(Claim),
 }
 
 /// Why a handshake was declined. Numbers are never reused.

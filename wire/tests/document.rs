@@ -5,8 +5,8 @@ use longshore_wire::credential::{MAX_ITERATIONS, MIN_ITERATIONS};
 use longshore_wire::edge::{Accepted, Attach, AttachReply, Report, TaskKv, ToControl, ToWorker};
 use longshore_wire::frame::{Goodbye, INITIAL_CREDIT, Kind, MAX_CONTROL, MAX_DATA, RequestHead};
 use longshore_wire::handshake::{
-    Binding, Challenge, FromAcceptor, FromDialler, Hello, MAX_MESSAGE, MAX_VERSION, MIN_VERSION, NONCE, Proof, Reject,
-    RejectCode, Welcome,
+    Binding, Challenge, Claim, FromAcceptor, FromDialler, Hello, MAX_MESSAGE, MAX_VERSION, MIN_VERSION, NONCE, Present,
+    Proof, Reject, RejectCode, Welcome,
 };
 use longshore_wire::kv::KvRequest;
 use longshore_wire::task::{NodeState, TaskSpec, TaskState, TaskStatus};
@@ -97,7 +97,19 @@ fn the_handshakes_fields() {
         release: String::new(),
     };
     let reject = Reject { code: RejectCode::Busy, message: String::new(), retry_after_ms: Some(1) };
+    let present = Present {
+        version: 1,
+        node: id(),
+        role: Role::Worker,
+        cluster: String::new(),
+        cluster_id: None,
+        nonce: Vec::new(),
+        credential: String::new(),
+        release: String::new(),
+    };
     let messages = [
+        content(&FromAcceptor::Present(present)),
+        content(&FromDialler::Claim(Claim { salt: Vec::new(), iterations: 1, proofs: Vec::new() })),
         content(&FromDialler::Hello(hello)),
         content(&FromAcceptor::Challenge(challenge)),
         content(&FromDialler::Proof(Proof { proof: Vec::new() })),

@@ -7,12 +7,13 @@
 //!            └── uplink ◀── app sockets ◀── tasks ───────────────────┘
 //! ```
 //!
-//! It owns a worker's data folder, its processes and its conversation with whichever control node owns it. It never opens
-//! a listening port, never obeys an owner of a lower epoch than it has seen, and never kills or doubles a task because it
+//! It owns a worker's data folder, its processes and its conversation with whichever control node owns it. It opens a
+//! listening port only where the configuration names one. It never obeys an owner of a lower epoch than it has seen, and never kills or doubles a task because it
 //! was itself killed: tasks outlive the worker and are found again.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod cache;
+mod callers;
 mod cluster;
 mod fence;
 mod folder;
@@ -28,5 +29,6 @@ mod uplink;
 mod vital;
 mod worker;
 
+pub use callers::Listen;
 pub use options::{LinkStatus, OnStop, Options, WorkerStatus};
 pub use worker::{StartError, Worker};

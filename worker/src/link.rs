@@ -13,7 +13,7 @@ mod engine;
 mod report;
 mod serve;
 
-pub(crate) use connect::{Connector, Presence};
+pub(crate) use connect::{Connector, Line, Presence};
 pub(crate) use engine::Pauses;
 pub(crate) use report::Reporter;
 pub(crate) use serve::Desk;
@@ -24,7 +24,7 @@ use engine::Owner;
 use longshore_transport::{Keyring, Session};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -48,6 +48,8 @@ pub(crate) struct LinkState {
 /// The loop.
 pub(crate) struct Link {
     pub(crate) connector: Connector,
+    /// Lines of control nodes that dial this worker.
+    pub(crate) calls: mpsc::Receiver<Line>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) reporter: Reporter,
     pub(crate) pauses: Pauses,
@@ -75,9 +77,10 @@ impl Link {
         let watching = watch_secret(self.connector.keyring.clone());
         self.tracker.spawn(stop.clone().run_until_cancelled_owned(watching));
         let mut secrets = self.connector.keyring.changed();
+        let mut called = None;
         while !stop.is_cancelled() {
             secrets.mark_unchanged();
-            let Some(result) = stop.run_until_cancelled(self.connector.connect()).await else { break };
+            let Some(result) = stop.run_until_cancelled(self.seek(called.take())).await else { break };
             let trouble = match result {
                 Ok(driven) => {
                     let since = Instant::now();
@@ -99,11 +102,25 @@ impl Link {
                 () = stop.cancelled() => {}
                 // Perhaps what was wrong was the secret.
                 Ok(()) = secrets.changed() => {}
+                Some(line) = self.calls.recv() => called = Some(line),
                 () = tokio::time::sleep_until(until.into()) => {}
             }
         }
         self.session.send_replace(None);
         self.state.send_replace(LinkState::default());
+    }
+
+    /// Finds an owner: over the line of a control node that has called, now or meanwhile, or by dialling.
+    async fn seek(&mut self, called: Option<Line>) -> Result<Driven, Trouble> {
+        let line = match called {
+            Some(line) => line,
+            None => tokio::select! {
+                biased;
+                Some(line) = self.calls.recv() => line,
+                result = self.connector.connect() => return result,
+            },
+        };
+        self.connector.settle(line).await
     }
 
     /// Notes why there is no session; a reason that stays the same is said loudly only once.

@@ -1,5 +1,6 @@
 //! What a worker is told at its start, and what it tells of itself. Plain values: no file, no socket.
 
+use crate::callers::Listen;
 use longshore_discovery::ResolverOptions;
 use longshore_transport::{Backoff, Carrier, DialOptions, Secret, SessionOptions};
 use longshore_wire::task::NodeState;
@@ -21,6 +22,8 @@ pub struct Options {
     pub discovery: Vec<ClusterUri>,
     /// How names are resolved.
     pub resolver: ResolverOptions,
+    /// Where control nodes can dial it; empty for a worker without listening port, as most are.
+    pub listen: Vec<Listen>,
     /// What it proves itself with.
     pub secret: Secret,
     /// Name of the credential that the secret belongs to; `worker` unless the cluster has others.

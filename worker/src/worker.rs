@@ -1,6 +1,7 @@
 //! The handle of a running worker. It owns the order in which the parts start and stop, and nothing else.
 
 use crate::cache::Cache;
+use crate::callers::{Doors, Porter};
 use crate::fence::Fence;
 use crate::folder::Folder;
 use crate::link::{Connector, Desk, Link, LinkState, Presence, Reporter};
@@ -13,7 +14,7 @@ use crate::{OnStop, Options, WorkerStatus};
 use longshore_discovery::Discovery;
 use longshore_transport::{Identity, Keyring, Session};
 use longshore_wire::task::{NodeState, TaskStatus};
-use longshore_wire::{NodeId, RequestId, Role};
+use longshore_wire::{ClusterUri, NodeId, RequestId, Role};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,6 +50,9 @@ pub enum StartError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Listen(#[from] longshore_transport::ListenError),
     /// Names cannot be resolved.
     #[error(transparent)]
     Discovery(#[from] longshore_discovery::DiscoveryError),
@@ -82,7 +86,8 @@ impl Worker {
     ///
     /// # Errors
     /// When the data folder or the resolver cannot be used.
-    pub async fn start(options: Options) -> Result<Self, StartError> {
+    pub async fn start(mut options: Options) -> Result<Self, StartError> {
+        let doors = Doors::open(std::mem::take(&mut options.listen)).await?;
         let discovery = Discovery::new(options.resolver.clone())?;
         let data = options.data_dir.clone();
         let (folder, cluster) = (move || Folder::open(&data), options.cluster.clone());
@@ -113,10 +118,19 @@ impl Worker {
         let link_state = watch::channel(LinkState::default()).0;
         let links = link_state.subscribe();
         let desk = Desk { fence: Arc::clone(&fence), supervisor: supervisor.clone(), cache, tracker: tracker.clone() };
-        let parts = Parts { node, discovery, fence, reporter: reporter.clone(), tracker: tracker.clone() };
+        let published = doors.published.clone();
+        let parts = Parts { node, discovery, fence, published, reporter: reporter.clone(), tracker: tracker.clone() };
         let pauses = crate::link::Pauses::new(options.backoff.clone());
+        let connector = connector(options, parts);
+        let porter = Porter {
+            identity: connector.identity.clone(),
+            keyring: connector.keyring.clone(),
+            session: connector.session.clone(),
+            state: links.clone(),
+        };
         let link = Link {
-            connector: connector(options, parts),
+            calls: doors.serve(porter, &tracker, &vital),
+            connector,
             desk: Arc::new(desk),
             reporter: reporter.clone(),
             pauses,
@@ -243,6 +257,7 @@ struct Parts {
     node: NodeId,
     discovery: Discovery,
     fence: Arc<Fence>,
+    published: Vec<ClusterUri>,
     reporter: Reporter,
     tracker: TaskTracker,
 }
@@ -267,6 +282,7 @@ fn connector(options: Options, parts: Parts) -> Connector {
             labels: options.labels,
             release: options.release,
             runtimes: options.runtimes,
+            published: parts.published,
         },
         reporter: parts.reporter,
         tracker: parts.tracker,

@@ -11,7 +11,7 @@ use longshore_state::{Command, Node, Selector, State};
 use longshore_wire::edge::ClassRequest;
 use longshore_wire::kv::Consistency;
 use longshore_wire::task::NodeState;
-use longshore_wire::{Code, Epoch, Failure, decode};
+use longshore_wire::{ClusterUri, Code, Epoch, Failure, decode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -73,6 +73,23 @@ pub(super) async fn change(api: Api, Path(node): Path<String>, body: Bytes) -> A
     api.read(Consistency::Linearizable).await?.find_node(&node)?;
     let how = "labels are set in the node's own configuration for now, and a node is stopped where it runs";
     Err(Problem::unsupported(format!("changing a node through the API is not there yet in this release; {how}")))
+}
+
+/// Body of a call to a worker.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Calling {
+    uri: String,
+}
+
+pub(super) async fn connect(api: Api, body: Bytes) -> Answer {
+    let Calling { uri } = json(&body)?;
+    let uri: ClusterUri = uri.parse().map_err(|error| Problem::invalid(format!("uri: {error}")))?;
+    let peer = api.dialback.connect(&[uri], None).await?;
+    let remote = peer.remote.map(|remote| remote.to_string());
+    let transport = peer.carrier.name();
+    let answer = json!({"node": peer.node, "address": remote, "transport": transport, "version": peer.release});
+    Ok(axum::Json(answer).into_response())
 }
 
 /// Body of a class request.

@@ -219,6 +219,7 @@ impl Plan {
             data_dir: self.folder.join(format!("worker-{number}")),
             cluster: CLUSTER.to_owned(),
             labels: Labels::default(),
+            listen: Vec::new(),
             discovery: known.to_vec(),
             resolver: ResolverOptions::default(),
             secret: self.worker.clone(),

@@ -4,6 +4,8 @@
 //! A derivation goes on when the handshake that wanted it has timed out, and its result stays: a slow machine fails its
 //! first attempt at most, and a reconnect costs a few HMACs.
 
+mod stranger;
+
 use super::scram::Keys;
 use super::secret::{Secret, Stamp};
 use longshore_wire::credential::Verifier;
@@ -38,6 +40,8 @@ struct Shared {
     derived: Mutex<VecDeque<Entry>>,
     /// One derivation at a time: an acceptor that sends ever new salts keeps one core busy at most.
     deriving: Arc<tokio::sync::Mutex<()>>,
+    /// The same for salts that strangers name.
+    strangers: stranger::Turn,
 }
 
 /// The secret of the moment.
@@ -54,7 +58,16 @@ impl Keyring {
         let derived = Mutex::new(VecDeque::with_capacity(KEPT));
         let held = Mutex::new(Held { secret, version: 0, unusable: None });
         let version = watch::Sender::new(0);
-        Self { shared: Arc::new(Shared { credential, held, version, derived, deriving: Arc::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                credential,
+                held,
+                version,
+                derived,
+                deriving: Arc::default(),
+                strangers: Arc::default(),
+            }),
+        }
     }
 
     /// Whether the present secret is the one behind this verifier. Derives, so the first time is slow.

@@ -2,6 +2,10 @@
 //!
 //! Pure but for random numbers. Comparison of anything derived from a secret takes the same time whatever it finds.
 
+mod turned;
+
+pub(crate) use turned::{call_proof, check_answer};
+
 use longshore_wire::credential::Verifier;
 use ring::rand::SecureRandom as _;
 use ring::{digest, hmac, pbkdf2};
@@ -48,7 +52,7 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// Derives; takes as long as the rounds want, so never on a runtime's thread.
-    pub(super) fn derive(secret: &[u8], salt: &[u8], iterations: u32) -> Self {
+    pub(in crate::auth) fn derive(secret: &[u8], salt: &[u8], iterations: u32) -> Self {
         let mut salted = Zeroizing::new([0; KEY]);
         let rounds = NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN);
         pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, salt, secret, salted.as_mut_slice());
@@ -87,6 +91,10 @@ pub(crate) enum Signed {
     ByDialler,
     /// The acceptor's proof.
     ByAcceptor,
+    /// The proof of a control node that dials a worker.
+    ByCaller,
+    /// The proof of a worker that was dialled.
+    ByAnswerer,
 }
 
 /// All that both sides must have seen alike: the raw bytes of the first two messages and, where the proof is bound to
@@ -107,6 +115,8 @@ impl Transcript<'_> {
         let direction: &[u8] = match signed {
             Signed::ByDialler => b"dialler proves",
             Signed::ByAcceptor => b"acceptor proves",
+            Signed::ByCaller => b"control node calls",
+            Signed::ByAnswerer => b"worker answers",
         };
         let parts = [LABEL, direction, self.hello, self.challenge, self.exporter];
         let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len() + 4).sum());

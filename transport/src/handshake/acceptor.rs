@@ -1,7 +1,7 @@
 //! The acceptor's side: challenges, checks the dialler's proof, and only then proves itself.
 
 use super::message::{receive, send};
-use super::{DEADLINE, HandshakeError, Identity, Peer, Proven, common_version, shown};
+use super::{DEADLINE, HandshakeError, Identity, Peer, Proven, common_version, exporter_of, shown};
 use crate::auth::{Found, Known, KnownSecret, Transcript, Verifiers, check_client, find_or_fake, random, server_proof};
 use crate::link::{Io, Link, LinkInfo};
 use crate::listen::admission::Ticket;
@@ -58,9 +58,9 @@ async fn verify_within(
 }
 
 /// How far it came: outlives the deadline, for the log.
-struct Progress {
-    stage: &'static str,
-    hello: Option<Hello>,
+pub(super) struct Progress {
+    pub(super) stage: &'static str,
+    pub(super) hello: Option<Hello>,
 }
 
 struct Acceptor<'a> {
@@ -76,7 +76,7 @@ impl Acceptor<'_> {
             return Err(HandshakeError::OutOfOrder { stage: progress.stage, got: "a proof" });
         };
         let hello = &*progress.hello.insert(hello);
-        let version = self.check(hello, &link.info)?;
+        let version = check_hello(self.me, hello, &link.info)?;
 
         let found = find_or_fake(self.verifiers, &hello.credential, hello.role);
         let challenge = FromAcceptor::Challenge(self.challenge(&found, version)?);
@@ -86,10 +86,7 @@ impl Acceptor<'_> {
         let FromDialler::Proof(proof) = longshore_wire::decode_whole(&receive(io, progress.stage).await?)? else {
             return Err(HandshakeError::OutOfOrder { stage: progress.stage, got: "a second hello" });
         };
-        let exporter = match (hello.binding, &link.info.exporter) {
-            (Binding::TlsExporter, Some(exporter)) => exporter.as_slice(),
-            _ => &[],
-        };
+        let exporter = exporter_of(hello, &link.info);
         let transcript = Transcript { hello: &raw_hello, challenge: &raw_challenge, exporter };
         let secret = found.known.secrets.iter().find(|each| check_client(&each.verifier, &transcript, &proof.proof));
         let Some(secret) = secret.filter(|_| found.real) else {
@@ -111,47 +108,6 @@ impl Acceptor<'_> {
         })
     }
 
-    /// Everything that can be refused before a challenge; returns the version to speak. The messages hold nothing that
-    /// the dialler did not say itself.
-    fn check(&self, hello: &Hello, info: &LinkInfo) -> Result<u16, HandshakeError> {
-        let refuse = |code, message: String| Err(HandshakeError::Refused { code, message });
-        let (oldest, newest) = hello.versions;
-        let Some(version) = common_version(hello.versions) else {
-            let message =
-                format!("this release does not speak protocol versions {oldest} to {newest}; upgrade one side");
-            return refuse(RejectCode::Version, message);
-        };
-        if hello.nonce.len() != NONCE {
-            return refuse(RejectCode::Protocol, format!("a nonce of {} bytes", hello.nonce.len()));
-        }
-        if hello.node == self.me.node {
-            let message = format!("node id {} is this node's own: a loop, or a copied data folder", hello.node);
-            return refuse(RejectCode::SelfDialled, message);
-        }
-        if hello.cluster != self.me.cluster {
-            let message =
-                format!("cluster '{}' is not the cluster of this node; check cluster.name", shown(&hello.cluster));
-            return refuse(RejectCode::Cluster, message);
-        }
-        if self.me.other_cluster_id(hello.cluster_id) {
-            let message = format!(
-                "another cluster of the same name '{}' (its cluster id differs); to join this one, start with an empty node.data_dir",
-                shown(&hello.cluster)
-            );
-            return refuse(RejectCode::Cluster, message);
-        }
-        if hello.peer_role != self.me.role {
-            let message = format!("this node is not a {} node; check the address", hello.peer_role);
-            return refuse(RejectCode::Role, message);
-        }
-        if hello.binding == Binding::TlsExporter && info.exporter.is_none() {
-            let message = "the dialler bound its proof to TLS, but TLS ends before this node (at a balancer?); let the \
-                dialler verify with tls_verify=system, ca or pin";
-            return refuse(RejectCode::Binding, message.to_owned());
-        }
-        Ok(version)
-    }
-
     fn challenge(&self, found: &Found, version: u16) -> Result<Challenge, HandshakeError> {
         let mut nonce = vec![0; NONCE];
         random(&mut nonce).map_err(|_| HandshakeError::Nonce)?;
@@ -167,6 +123,46 @@ impl Acceptor<'_> {
             release: self.me.release.clone(),
         })
     }
+}
+
+/// Everything that can be refused before a challenge; returns the version to speak. The messages hold nothing that
+/// the dialler did not say itself.
+pub(super) fn check_hello(me: &Identity, hello: &Hello, info: &LinkInfo) -> Result<u16, HandshakeError> {
+    let refuse = |code, message: String| Err(HandshakeError::Refused { code, message });
+    let (oldest, newest) = hello.versions;
+    let Some(version) = common_version(hello.versions) else {
+        let message = format!("this release does not speak protocol versions {oldest} to {newest}; upgrade one side");
+        return refuse(RejectCode::Version, message);
+    };
+    if hello.nonce.len() != NONCE {
+        return refuse(RejectCode::Protocol, format!("a nonce of {} bytes", hello.nonce.len()));
+    }
+    if hello.node == me.node {
+        let message = format!("node id {} is this node's own: a loop, or a copied data folder", hello.node);
+        return refuse(RejectCode::SelfDialled, message);
+    }
+    if hello.cluster != me.cluster {
+        let message =
+            format!("cluster '{}' is not the cluster of this node; check cluster.name", shown(&hello.cluster));
+        return refuse(RejectCode::Cluster, message);
+    }
+    if me.other_cluster_id(hello.cluster_id) {
+        let message = format!(
+            "another cluster of the same name '{}' (its cluster id differs); to join this one, start with an empty node.data_dir",
+            shown(&hello.cluster)
+        );
+        return refuse(RejectCode::Cluster, message);
+    }
+    if hello.peer_role != me.role {
+        let message = format!("this node is not a {} node; check the address", hello.peer_role);
+        return refuse(RejectCode::Role, message);
+    }
+    if hello.binding == Binding::TlsExporter && info.exporter.is_none() {
+        let message = "the dialler bound its proof to TLS, but TLS ends before this node (at a balancer?); let the \
+            dialler verify with tls_verify=system, ca or pin";
+        return refuse(RejectCode::Binding, message.to_owned());
+    }
+    Ok(version)
 }
 
 /// Whether whoever holds this secret may come in. Only for a dialler whose proof is right: a stranger learns none of it.
@@ -210,7 +206,7 @@ fn wrong_proof(hello: &Hello) -> HandshakeError {
 }
 
 /// One line for every dialler that was not let in. Who says nothing at all is a balancer's health check or a port scan.
-fn log(me: &Identity, info: &LinkInfo, hello: Option<&Hello>, error: &HandshakeError) {
+pub(super) fn log(me: &Identity, info: &LinkInfo, hello: Option<&Hello>, error: &HandshakeError) {
     if hello.is_some_and(|hello| me.hellos.is_own(&hello.nonce)) {
         tracing::debug!(remote = info.remote.map(tracing::field::display), "this node has met itself");
         return;
@@ -231,7 +227,7 @@ fn log(me: &Identity, info: &LinkInfo, hello: Option<&Hello>, error: &HandshakeE
 }
 
 /// Tells the dialler why, then closes without overtaking that.
-async fn turn_away(mut link: Link, error: &HandshakeError) {
+pub(super) async fn turn_away(mut link: Link, error: &HandshakeError) {
     let Some(code) = error.code() else { return };
     if code == RejectCode::Credential {
         let pause = link.admission.as_ref().map_or(WRONG_PROOF, Ticket::failed);

@@ -12,7 +12,7 @@ use longshore_wire::handshake::{
 use std::time::Duration;
 
 /// Salt lengths that an honest acceptor may use, in bytes.
-const SALTS: std::ops::RangeInclusive<usize> = 8..=64;
+pub(super) const SALTS: std::ops::RangeInclusive<usize> = 8..=64;
 
 /// Proves this node to the acceptor at the other end and demands its proof in return; 5 s for the whole. On TLS that no
 /// CA and no pin vouched for, the proof is bound to this very TLS connection.
@@ -56,6 +56,9 @@ impl Dialler<'_> {
             FromAcceptor::Challenge(challenge) => challenge,
             FromAcceptor::Reject(reject) => return Err(rejected(reject)),
             FromAcceptor::Welcome(_) => return Err(HandshakeError::OutOfOrder { stage, got: "a welcome" }),
+            FromAcceptor::Present(_) => {
+                return Err(HandshakeError::OutOfOrder { stage, got: "a called worker's name" });
+            }
         };
         self.check(&hello, &challenge)?;
 
@@ -74,7 +77,7 @@ impl Dialler<'_> {
         let welcome = match longshore_wire::decode_whole(&receive(io, stage).await?)? {
             FromAcceptor::Welcome(welcome) => welcome,
             FromAcceptor::Reject(reject) => return Err(rejected(reject)),
-            FromAcceptor::Challenge(_) => return Err(HandshakeError::OutOfOrder { stage, got: "a second challenge" }),
+            _ => return Err(HandshakeError::OutOfOrder { stage, got: "a second challenge" }),
         };
         if !keys.check_server(&transcript, &welcome.proof) {
             return Err(HandshakeError::ServerProof(hello.credential));
@@ -140,7 +143,7 @@ impl Dialler<'_> {
     }
 }
 
-fn rejected(reject: Reject) -> HandshakeError {
+pub(super) fn rejected(reject: Reject) -> HandshakeError {
     let retry_after = reject.retry_after_ms.map(Duration::from_millis);
     HandshakeError::Rejected { code: reject.code, message: shown(&reject.message), retry_after }
 }

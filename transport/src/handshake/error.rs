@@ -107,6 +107,22 @@ pub enum HandshakeError {
     /// The acceptor does not know what an honest one would.
     #[error("the other side could not prove that it holds the verifier of credential '{0}'; this may be an attack")]
     ServerProof(String),
+    /// The worker that was dialled holds a credential that this cluster does not let in.
+    #[error(
+        "the worker there holds credential '{0}', which this cluster does not have, has revoked, or gave to another node"
+    )]
+    NoCredential(String),
+    /// The worker that was dialled does not hold the secret.
+    #[error("the worker there could not prove that it holds the secret of credential '{0}'")]
+    WorkerProof(String),
+    /// Another worker than the one wanted was dialled.
+    #[error("node {found} answers there, not worker {expected}")]
+    OtherNode {
+        /// Who was wanted.
+        expected: NodeId,
+        /// Who answered.
+        found: NodeId,
+    },
     /// This process is ending.
     #[error("this process is shutting down")]
     ShuttingDown,

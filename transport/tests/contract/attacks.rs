@@ -27,7 +27,7 @@ pub(crate) async fn receive<T: DeserializeOwned>(link: &mut Link) -> T {
 pub(crate) async fn receive_hello(link: &mut Link) -> Hello {
     match receive(link).await {
         FromDialler::Hello(hello) => hello,
-        FromDialler::Proof(_) => panic!("a proof before the challenge"),
+        FromDialler::Proof(_) | FromDialler::Claim(_) => panic!("a proof before the challenge"),
     }
 }
 

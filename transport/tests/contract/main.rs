@@ -33,6 +33,7 @@ mod race;
 mod relay;
 mod renewal;
 mod resumption;
+mod reverse;
 mod session;
 mod stages;
 mod stream;

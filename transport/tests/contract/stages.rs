@@ -40,7 +40,7 @@ async fn refusal(carrier: Carrier, bytes: &[u8]) -> HandshakeError {
             match receive::<FromAcceptor>(&mut stranger).await {
                 FromAcceptor::Challenge(_) => {}
                 FromAcceptor::Reject(reject) => return reject.code,
-                FromAcceptor::Welcome(_) => panic!("let in"),
+                FromAcceptor::Welcome(_) | FromAcceptor::Present(_) => panic!("let in"),
             }
         }
     };

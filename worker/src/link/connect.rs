@@ -90,7 +90,7 @@ impl Drop for Guard {
 }
 
 /// A session with a control node, and the one that carries it.
-pub(super) struct Line {
+pub(crate) struct Line {
     guard: Arc<Guard>,
     inbound: Option<Inbound>,
     /// The session around a tunnel.
@@ -98,6 +98,11 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// A session that a control node has dialled.
+    pub(crate) fn dialled_by(session: Session, inbound: Inbound) -> Self {
+        Self { guard: Arc::new(Guard(session)), inbound: Some(inbound), base: None }
+    }
+
     pub(super) fn session(&self) -> Session {
         self.guard.0.clone()
     }
@@ -147,6 +152,8 @@ pub(crate) struct Presence {
     pub(crate) labels: Labels,
     pub(crate) release: String,
     pub(crate) runtimes: Vec<String>,
+    /// Where control nodes can dial it.
+    pub(crate) published: Vec<ClusterUri>,
 }
 
 /// Finds and enters owners.
@@ -166,6 +173,10 @@ pub(crate) struct Connector {
 impl Connector {
     /// Tries every endpoint of the cluster once; the dead ones cost little.
     pub(super) async fn connect(&self) -> Result<Driven, Trouble> {
+        if self.uris.is_empty() {
+            let text = "cluster.discovery is empty; this worker waits for a control node to dial it (`longshore node connect URI` there)";
+            return Err(Trouble::new(text));
+        }
         let resolution = self.discovery.resolve_all(&self.uris).await.map_err(Trouble::new)?;
         let mut troubles = Troubles::default();
         let mut race = Race::new(resolution.endpoints, &self.dial);
@@ -190,7 +201,7 @@ impl Connector {
     }
 
     /// Attaches, and goes wherever the answers send it, until somebody accepts.
-    async fn settle(&self, mut line: Line) -> Result<Driven, Trouble> {
+    pub(super) async fn settle(&self, mut line: Line) -> Result<Driven, Trouble> {
         let mut walk = Walk::default();
         loop {
             let reply = self.attach(&line).await?;
@@ -226,7 +237,7 @@ impl Connector {
             release: self.presence.release.clone(),
             runtimes: self.presence.runtimes.clone(),
             epoch: self.fence.known().epoch,
-            published: Vec::new(),
+            published: self.presence.published.clone(),
             report: self.reporter.report(),
         };
         let reply = line.guard.0.request(encode(&ToControl::Attach(attach)), ATTACH_TIMEOUT).await;
