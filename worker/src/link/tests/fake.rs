@@ -184,6 +184,7 @@ pub(super) fn options(dir: &Path, known: &[&Fake]) -> Options {
         data_dir: dir.to_owned(),
         cluster: "prod".into(),
         labels: "core".parse().unwrap(),
+        listen: Vec::new(),
         discovery: known.iter().map(|fake| fake.uri()).collect(),
         resolver: longshore_discovery::ResolverOptions::default(),
         secret: Secret::from_bytes(SECRET).unwrap(),
