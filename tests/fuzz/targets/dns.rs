@@ -80,7 +80,7 @@ pub(crate) fn run(data: &[u8]) {
     let uris =
         ["longshore://c.test", "longshore://c.test;transport=wss", "longshore://c.test:9", "longshore://c.test."];
     let uri: ClusterUri = uris[usize::from(*choice) % uris.len()].parse().expect("a URI");
-    let zone = Arc::new(Zone { bytes: Mutex::new(bytes.to_vec().into_iter()), plain: Mutex::new(false) });
+    let zone = Arc::new(Zone { bytes: Mutex::new(Vec::from(bytes).into_iter()), plain: Mutex::new(false) });
     let discovery = Discovery::with_resolver(Arc::clone(&zone) as Arc<dyn Resolve>);
     let found = with_town(|town| town.runtime.block_on(discovery.resolve(&uri)));
     let Ok(found) = found else { return };
