@@ -112,13 +112,16 @@ impl Dial<'_> {
     }
 
     fn unset(&self, source: TlsError) -> DialError {
-        DialError::TlsSettings { endpoint: self.endpoint.clone(), source }
+        DialError::TlsSettings { endpoint: self.endpoint.clone(), source: Box::new(source) }
     }
 
     /// Goes through a proxy. What is known as the link's remote address is the proxy's.
     async fn through(&mut self, proxy: &Proxy) -> Result<Link, DialError> {
         let endpoint = self.endpoint;
-        let failed = |source| DialError::Proxy { endpoint: endpoint.clone(), proxy: proxy.to_string(), source };
+        let failed = |source| {
+            let (endpoint, proxy) = (endpoint.clone(), proxy.to_string());
+            DialError::Proxy { endpoint, proxy, source: Box::new(source) }
+        };
         self.enter("TCP to the proxy");
         let (tcp, remote) = reach(proxy).await.map_err(failed)?;
         if proxy.wants_tls() {

@@ -32,7 +32,7 @@ pub enum DialError {
         /// The proxy, without its password.
         proxy: String,
         /// Why.
-        source: ProxyError,
+        source: Box<ProxyError>,
     },
     /// QUIC where a proxy is to be used.
     #[error(
@@ -68,7 +68,7 @@ pub enum DialError {
         /// Where.
         endpoint: Endpoint,
         /// What to correct.
-        source: TlsError,
+        source: Box<TlsError>,
     },
     /// The server answered HTTP, but did not open a WebSocket.
     #[error(

@@ -1,13 +1,15 @@
 //! Through proxies: every transport gets through, a name may be left to the proxy, every refusal has its sentence, and
 //! the password goes to the proxy alone.
 
-use crate::harness::{accept, client_tls, endpoint, listen, soon};
+use crate::harness::{accept, client_tls, endpoint, listen, listen_with, soon};
+use crate::trust::{Ca, with_ca};
 use longshore_transport::{Carrier, DialError, DialOptions, Login, Proxy, ProxyKind, dial};
+use longshore_wire::uri::TlsVerify;
 use longshore_wire::{Endpoint, Transport};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -32,7 +34,12 @@ enum Then {
     Babble(Vec<u8>),
 }
 
-async fn run(mut tcp: TcpStream, asked: &Mutex<Vec<u8>>, rounds: Vec<(usize, Vec<u8>)>, then: Then) -> Option<()> {
+async fn run(
+    mut tcp: impl AsyncRead + AsyncWrite + Unpin,
+    asked: &Mutex<Vec<u8>>,
+    rounds: Vec<(usize, Vec<u8>)>,
+    then: Then,
+) -> Option<()> {
     for (length, answer) in rounds {
         note(&mut tcp, asked, length).await?;
         tcp.write_all(&answer).await.ok()?;
@@ -58,7 +65,7 @@ async fn run(mut tcp: TcpStream, asked: &Mutex<Vec<u8>>, rounds: Vec<(usize, Vec
     Some(())
 }
 
-async fn note(tcp: &mut TcpStream, asked: &Mutex<Vec<u8>>, length: usize) -> Option<()> {
+async fn note(tcp: &mut (impl AsyncRead + Unpin), asked: &Mutex<Vec<u8>>, length: usize) -> Option<()> {
     let mut bytes = vec![0; length];
     tcp.read_exact(&mut bytes).await.ok()?;
     asked.lock().unwrap().extend_from_slice(&bytes);
@@ -183,6 +190,35 @@ async fn a_name_is_handed_over_and_an_address_where_the_proxy_shall_not_resolve(
     let v6 = Endpoint { host: "fd00::1".to_owned(), ..v6 };
     soon(dial(&v6, &fake.options(ProxyKind::Http, None))).await.unwrap();
     assert!(fake.asked().starts_with(b"CONNECT [fd00::1]:443 HTTP/1.1\r\n"));
+}
+
+#[tokio::test]
+async fn tls_with_the_proxy_itself_keeps_the_login_from_listeners() {
+    let ca = Ca::new();
+    for (roots, through) in [(with_ca(&ca.file("ca.pem")), true), (with_ca(&Ca::new().file("ca.pem")), false)] {
+        let real = listen(Transport::Wss).await;
+        let outer = listen_with(Transport::Tls, ca.server()).await;
+        let asked = Arc::<Mutex<Vec<u8>>>::default();
+        let (notes, address, to) = (Arc::clone(&asked), outer.local_addr(), real.local_addr());
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let link = outer.accept().await.unwrap().upgrade().await.ok()?;
+            run(link.io, &notes, Vec::new(), Then::Pass(ESTABLISHED.to_vec(), to)).await
+        });
+        let proxy = Proxy::new(ProxyKind::Https, "localhost".to_owned(), address.port(), login(), Box::new(|_| false));
+        let options = DialOptions { proxy: Some(proxy), ..DialOptions::new(roots) };
+        // What vouches for the endpoint behind is its own affair.
+        let target = Endpoint { tls_verify: Some(TlsVerify::Binding), ..nameless(Transport::Wss, 443) };
+        if through {
+            let (link, _far) = soon(async { tokio::join!(dial(&target, &options), accept(&real)) }).await.into_ok();
+            assert!(link.info.exporter.is_some() && !link.info.certified);
+            assert!(asked.lock().unwrap().starts_with(b"CONNECT inside.example:443 HTTP/1.1\r\n"));
+        } else {
+            let text = soon(dial(&target, &options)).await.unwrap_err().to_string();
+            assert!(text.contains("no TLS with it") && text.contains("no CA in tls.ca_file"), "{text}");
+            assert!(asked.lock().unwrap().is_empty(), "nothing is said to a proxy that does not prove itself");
+        }
+    }
 }
 
 #[tokio::test]
