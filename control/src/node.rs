@@ -284,7 +284,13 @@ impl Parts {
         let reach = Reach::new(node, group.clone(), peers.clone(), proxies.clone());
         let kv = Kv::new(group.clone());
         let workers = Arc::new(WorkerLinks {
-            attaching: Attaching { me: node, name: me.name.clone(), group: group.clone(), peers: peers.clone() },
+            attaching: Attaching {
+                me: node,
+                name: me.name.clone(),
+                group: group.clone(),
+                peers: peers.clone(),
+                proxies: proxies.clone(),
+            },
             proxies: proxies.clone(),
             peers: peers.clone(),
             kv: kv.clone(),

@@ -26,7 +26,7 @@ use longshore_discovery::Discovery;
 use longshore_transport::{DialOptions, Identity, Inbound, Keyring, Session, SessionOptions};
 use longshore_wire::peer::{Join, OpenPeer, PeerRequest};
 use longshore_wire::{ClusterUri, Code, Endpoint, Failure, NodeId};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -60,6 +60,8 @@ struct Shared {
     options: PeersOptions,
     table: Table,
     known: watch::Sender<BTreeMap<NodeId, Vec<ClusterUri>>>,
+    /// Control nodes whose own credential was revoked.
+    banished: watch::Sender<BTreeSet<NodeId>>,
     group: Handler,
     rest: Handler,
     /// Who answered at an endpoint that discovery gave, so that connected nodes are not dialled again and again.
@@ -90,6 +92,7 @@ impl Peers {
             options,
             table: Table::new(me),
             known: watch::Sender::new(BTreeMap::new()),
+            banished: watch::Sender::new(BTreeSet::new()),
             group: Handler::default(),
             rest: Handler::default(),
             behind: Mutex::default(),
@@ -122,6 +125,10 @@ impl Peers {
 
     /// Takes over a proven session with a control node and serves it until it ends.
     pub(crate) fn adopt(&self, session: Session, inbound: Inbound) {
+        if self.0.banished.borrow().contains(&session.peer().node) {
+            session.close(banished());
+            return;
+        }
         if self.0.stop.is_cancelled() {
             session.close(Failure::new(Code::Unavailable, "this control node is stopping"));
             return;
@@ -139,6 +146,19 @@ impl Peers {
     /// The nodes with a session, in order of their ids.
     pub(crate) fn connected(&self) -> Vec<NodeId> {
         self.0.table.nodes()
+    }
+
+    /// Says with whom nobody shall talk any more: their sessions are cut, and they are not dialled.
+    pub(crate) fn banish(&self, nodes: BTreeSet<NodeId>) {
+        self.0.banished.send_if_modified(|known| {
+            let differs = *known != nodes;
+            *known = nodes;
+            differs
+        });
+        let banned = self.0.banished.borrow().clone();
+        for session in self.sessions().iter().filter(|session| banned.contains(&session.peer().node)) {
+            session.close(banished());
+        }
     }
 
     /// All sessions with control nodes.
@@ -209,6 +229,11 @@ impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peers").field("connected", &self.connected()).finish_non_exhaustive()
     }
+}
+
+fn banished() -> Failure {
+    let why = "this control node's own credential was revoked; make it another one (`longshore credential create control --node`)";
+    Failure::new(Code::Unauthenticated, why)
 }
 
 fn no_session(node: NodeId) -> Failure {

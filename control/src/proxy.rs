@@ -12,6 +12,7 @@
 //! worker that it is not connected, and it says so under the epoch under which it owns it.
 
 mod actor;
+mod clones;
 mod commit;
 mod reconcile;
 mod seat;

@@ -49,7 +49,7 @@ fn list(remote: &Remote, nodes: &Value) -> anyhow::Result<()> {
             text("name"),
             text("short_id"),
             text("roles"),
-            text("state"),
+            state(node),
             owner(nodes, node),
             text("transport"),
             tasks(node),
@@ -63,6 +63,12 @@ fn list(remote: &Remote, nodes: &Value) -> anyhow::Result<()> {
         ]);
     }
     table.print()
+}
+
+/// The state, and whether a second process has the node's id.
+fn state(node: &Value) -> String {
+    let clone = if node["clone"].is_null() { "" } else { " (CLONE)" };
+    format!("{}{clone}", cell(&node["state"]))
 }
 
 /// The owner's name where the list has it.

@@ -3,6 +3,7 @@
 //! These types are stored in the Raft log and travel between control nodes: add fields with a serde default, add
 //! variants, never change or reuse one.
 
+use crate::record::CloneAlarm;
 use longshore_wire::app::Manifest;
 use longshore_wire::credential::Verifier;
 use longshore_wire::kv::{KvReply, KvRequest};
@@ -75,6 +76,9 @@ pub enum Command {
         transport: String,
         /// Its address as the owner sees it.
         remote: Option<String>,
+        /// Another live process that has its node id.
+        #[serde(default)]
+        clone: Option<CloneAlarm>,
     },
     /// Whether the leader hears from a control node.
     SetAlive {

@@ -10,6 +10,7 @@ use imbl::OrdMap;
 use longshore_wire::credential::{MAX_ITERATIONS, MIN_ITERATIONS, Verifier};
 use longshore_wire::{Code, Failure, NodeId, Role};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Most credentials of a cluster: one per node of a large one, in a few tens of MiB.
@@ -103,6 +104,17 @@ pub(crate) fn founding(verifiers: &[Verifier], founded_ms: u64) -> OrdMap<String
 }
 
 impl State {
+    /// Control nodes that nobody shall talk to: a credential of their own was revoked, and they have got no other one.
+    pub fn banished(&self) -> BTreeSet<NodeId> {
+        let own = |each: &Credential| match each.holder {
+            Some(Holder::Node(node)) if each.role == Role::Control => Some((node, each.revoked_ms.is_some())),
+            _ => None,
+        };
+        let (revoked, valid): (Vec<_>, Vec<_>) = self.credentials().filter_map(own).partition(|(_, revoked)| *revoked);
+        let kept: BTreeSet<NodeId> = valid.into_iter().map(|(node, _)| node).collect();
+        revoked.into_iter().map(|(node, _)| node).filter(|node| !kept.contains(node)).collect()
+    }
+
     /// Makes a credential. The name of a revoked one can be given again: its numbers go on, so that no session of the
     /// former one is taken for a session of this one.
     pub(crate) fn create_credential(&mut self, at: At, verifier: &Verifier, holder: Option<&Holder>) -> Outcome {

@@ -24,7 +24,7 @@ pub use command::{Command, ControlNode, Holder, InstanceSpec, On, OnError, Outco
 pub use credentials::{Credential, MAX_CREDENTIALS, MAX_VALID, StoredSecret, not_its_holder};
 pub use kv::KV_QUOTA;
 pub use machine::{REMEMBERED, State};
-pub use record::{App, AppVersion, Cluster, Instance, Node, Task, Via, Wanted};
+pub use record::{App, AppVersion, CloneAlarm, Cluster, Instance, Node, Task, Via, Wanted};
 pub use registry::SHORT_ID_REST;
 pub use ring::Ring;
 pub use selector::Selector;

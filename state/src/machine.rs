@@ -97,10 +97,11 @@ impl State {
                 };
                 self.register_worker(at, &worker)
             }
-            Command::SetConnected { node, epoch, owner, state, transport, remote } => {
+            Command::SetConnected { node, epoch, owner, state, transport, remote, clone } => {
                 self.check_owner(*node, *owner, *epoch)?;
                 let via = Via { transport: transport.clone(), remote: remote.clone() };
-                self.set_connected(at, *node, *epoch, *state, (!transport.is_empty()).then_some(via))
+                let via = (!transport.is_empty()).then_some(via);
+                self.set_connected(at, *node, *epoch, *state, (via, clone.clone()))
             }
             Command::SetAlive { node, alive } => self.set_alive(at, *node, *alive),
             Command::SetRing { owners } => self.set_ring(owners),

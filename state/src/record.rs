@@ -54,6 +54,9 @@ pub struct Node {
     pub addresses: Vec<ClusterUri>,
     /// Its session with its owner (workers).
     pub via: Option<Via>,
+    /// Another live process that has its node id (workers).
+    #[serde(default)]
+    pub clone: Option<CloneAlarm>,
     /// Whether the leader hears from it (control nodes).
     pub alive: bool,
     /// Unix milliseconds of the last change of `state` or `alive`.
@@ -88,6 +91,15 @@ pub struct Via {
     /// The session's transport.
     pub transport: String,
     /// The worker's address as its owner sees it.
+    pub remote: Option<String>,
+}
+
+/// A second live process with a worker's node id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneAlarm {
+    /// Its boot.
+    pub boot: RequestId,
+    /// Where it comes from, as the owner sees it.
     pub remote: Option<String>,
 }
 

@@ -2,7 +2,7 @@
 
 use crate::command::{ControlNode, Outcome, Reply};
 use crate::machine::{At, State};
-use crate::record::{Cluster, Node, Via};
+use crate::record::{CloneAlarm, Cluster, Node, Via};
 use longshore_wire::credential::Verifier;
 use longshore_wire::task::NodeState;
 use longshore_wire::{
@@ -108,7 +108,7 @@ impl State {
         worker: NodeId,
         told: Epoch,
         state: NodeState,
-        via: Option<Via>,
+        (via, clone): (Option<Via>, Option<CloneAlarm>),
     ) -> Outcome {
         let node = self.worker_mut(worker)?;
         node.told = told;
@@ -117,6 +117,7 @@ impl State {
             node.since_ms = at.now_ms;
         }
         node.via = via;
+        node.clone = clone;
         Ok(Reply::Done)
     }
 
@@ -196,6 +197,7 @@ impl State {
             runtimes: Vec::new(),
             addresses: Vec::new(),
             via: None,
+            clone: None,
             alive: false,
             since_ms: at.now_ms,
         }

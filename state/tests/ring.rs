@@ -200,7 +200,11 @@ fn only_those_are_touched_to_whom_something_is_new() {
     let (node, owner) = (worker_id(7), control(0));
     let (_, epoch) = state.owner_of(node).unwrap();
     let (ready, transport) = (longshore_wire::task::NodeState::Ready, "tcp".to_owned());
-    propose(&mut state, Command::SetConnected { node, epoch, owner, state: ready, transport, remote: None }).unwrap();
+    propose(
+        &mut state,
+        Command::SetConnected { node, epoch, owner, state: ready, transport, remote: None, clone: None },
+    )
+    .unwrap();
     assert_eq!(touched(&state, &before), Some(vec![node, worker_id(100)]));
     assert_eq!(touched(&before, &state), Some(vec![node, worker_id(100)]), "one that is gone is touched too");
 

@@ -9,6 +9,7 @@ mod boxes;
 mod capture;
 mod certificates;
 mod cli;
+mod clones;
 mod cluster;
 mod counter;
 mod credentials;

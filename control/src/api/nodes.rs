@@ -147,6 +147,7 @@ impl Context {
             "transport": via.map(|via| &via.transport),
             "address": via.and_then(|via| via.remote.clone()).or(published),
             "addresses": node.addresses,
+            "clone": node.clone.as_ref().map(|clone| json!({"boot": clone.boot, "address": clone.remote})),
             "rtt_ms": rtt,
             "tasks": state.tasks_on(node.id).count(),
             "runtimes": node.runtimes,

@@ -87,6 +87,9 @@ impl Sessions {
             let state = self.group.state();
             // Sessions of workers and clients are looked at when they begin; those of control nodes are few.
             let same = seen.as_ref().is_some_and(|seen| seen.same_credentials(&state));
+            if !same {
+                self.peers.banish(state.banished());
+            }
             cut(&state, &if same { self.peers.sessions() } else { self.all() });
             seen = Some(state);
             tokio::select! {

@@ -32,11 +32,13 @@ pub(super) type Strangers = HashMap<Endpoint, (NodeId, Instant)>;
 /// Runs one redial loop per known node.
 pub(super) async fn keep_known(peers: Peers) {
     let mut known = peers.0.known.subscribe();
+    let mut banished = peers.0.banished.subscribe();
     let mut loops = JoinSet::new();
     let mut running: BTreeMap<NodeId, (Vec<ClusterUri>, CancellationToken)> = BTreeMap::new();
     loop {
         let mut wanted = known.borrow_and_update().clone();
         wanted.remove(&peers.me().node);
+        wanted.retain(|node, _| !banished.borrow_and_update().contains(node));
         running.retain(|node, (addresses, stop)| {
             let keep = wanted.get(node) == Some(addresses);
             if !keep {
@@ -56,6 +58,7 @@ pub(super) async fn keep_known(peers: Peers) {
             () = peers.0.stop.cancelled() => return,
             Some(_) = loops.join_next() => {}
             changed = known.changed() => if changed.is_err() { return },
+            changed = banished.changed() => if changed.is_err() { return },
         }
     }
 }

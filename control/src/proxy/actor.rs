@@ -167,6 +167,7 @@ impl Actor {
             state: presence.state,
             transport: presence.via.as_ref().map(|via| via.transport.clone()).unwrap_or_default(),
             remote: presence.via.as_ref().and_then(|via| via.remote.clone()),
+            clone: presence.clone.clone(),
         };
         if self.begin(Job::SayPresence, say(Arc::clone(self.shared()), command)) {
             self.said_presence = Some(Said { what: presence, epoch, at: Instant::now() });

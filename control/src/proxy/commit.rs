@@ -1,7 +1,7 @@
 //! What a proxy tells the cluster of its worker: pure comparisons of what is known here with what the state says.
 
 use super::seat::View;
-use longshore_state::{Node, Via};
+use longshore_state::{CloneAlarm, Node, Via};
 use longshore_wire::Epoch;
 use longshore_wire::edge::Report;
 use longshore_wire::task::NodeState;
@@ -16,6 +16,7 @@ const RETURN_GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct Presence {
     pub(crate) state: NodeState,
     pub(crate) via: Option<Via>,
+    pub(crate) clone: Option<CloneAlarm>,
 }
 
 /// Until when an empty seat is not told.
@@ -30,15 +31,18 @@ pub(crate) fn presence(record: &Node, epoch: Epoch, view: &View, patient: bool) 
             let peer = session.peer();
             let via =
                 Via { transport: peer.carrier.name().to_owned(), remote: peer.remote.map(|remote| remote.to_string()) };
-            Presence { state: seen_state(report.as_ref()), via: Some(via) }
+            Presence { state: seen_state(report.as_ref()), via: Some(via), clone: view.clone.clone() }
         }
         // Whoever has said goodbye in good order stays known as stopped.
-        (None, Some(report)) if report.state == NodeState::Stopped => Presence { state: NodeState::Stopped, via: None },
+        (None, Some(report)) if report.state == NodeState::Stopped => {
+            Presence { state: NodeState::Stopped, via: None, clone: None }
+        }
         (None, None) if record.state == NodeState::Stopped => return None,
         (None, _) if patient => return None,
-        (None, _) => Presence { state: NodeState::NotConnected, via: None },
+        (None, _) => Presence { state: NodeState::NotConnected, via: None, clone: None },
     };
-    let known = presence.state == record.state && presence.via == record.via && record.told == epoch;
+    let same = presence.state == record.state && presence.via == record.via && presence.clone == record.clone;
+    let known = same && record.told == epoch;
     (!known).then_some(presence)
 }
 
@@ -70,6 +74,7 @@ mod tests {
             runtimes: vec![],
             addresses: vec![],
             via: None,
+            clone: None,
             alive: false,
             since_ms: 0,
         }
@@ -77,7 +82,7 @@ mod tests {
 
     fn empty_seat(report: Option<NodeState>) -> View {
         let report = report.map(|state| Report { state, tasks: vec![], archives: vec![] });
-        View { link: None, session: None, ever: report.is_some(), report, empty_since: Instant::now() }
+        View { link: None, session: None, ever: report.is_some(), report, empty_since: Instant::now(), clone: None }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Locks are short. A session leaves the seat only by its own link, or because a newer one takes its place.
 
+use super::clones::ENDS_AFTER;
+use longshore_state::CloneAlarm;
 use longshore_transport::Session;
 use longshore_wire::edge::Report;
 use longshore_wire::{Code, Digest, Failure, NodeId, RequestId};
@@ -38,6 +40,8 @@ struct Place {
     empty_since: Instant,
     /// Whether there ever was one.
     ever: bool,
+    /// A clone that has come, and when it last did.
+    clone: Option<(CloneAlarm, Instant)>,
 }
 
 #[derive(Debug)]
@@ -60,11 +64,13 @@ pub(crate) struct View {
     pub(crate) empty_since: Instant,
     /// Whether there ever was a session.
     pub(crate) ever: bool,
+    /// A clone that comes again and again.
+    pub(crate) clone: Option<CloneAlarm>,
 }
 
 impl Seat {
     pub(crate) fn new(worker: NodeId) -> Self {
-        let place = Place { attached: None, report: None, empty_since: Instant::now(), ever: false };
+        let place = Place { attached: None, report: None, empty_since: Instant::now(), ever: false, clone: None };
         Self { worker, place: Mutex::new(place), wake: Notify::new() }
     }
 
@@ -82,14 +88,31 @@ impl Seat {
     }
 
     pub(crate) fn view(&self) -> View {
-        let place = self.place();
+        let mut place = self.place();
+        place.clone = place.clone.take().filter(|(_, last)| last.elapsed() < ENDS_AFTER);
         View {
             link: place.attached.as_ref().map(|attached| attached.link),
             session: place.attached.as_ref().map(|attached| attached.session.clone()),
             report: place.report.clone(),
             empty_since: place.empty_since,
             ever: place.ever,
+            clone: place.clone.as_ref().map(|(alarm, _)| alarm.clone()),
         }
+    }
+
+    /// The session in use and its boot, when it is another process's than the one with this boot.
+    pub(crate) fn rival(&self, boot: RequestId) -> Option<(RequestId, Session)> {
+        let place = self.place();
+        let attached = place.attached.as_ref().filter(|attached| attached.boot != boot)?;
+        (!attached.session.is_closed()).then(|| (attached.boot, attached.session.clone()))
+    }
+
+    /// Notes that a clone has come; says whether that is news.
+    pub(crate) fn raise_alarm(&self, alarm: CloneAlarm) -> bool {
+        let former = self.place().clone.replace((alarm.clone(), Instant::now()));
+        let is_new = former.is_none_or(|(former, _)| former.boot != alarm.boot);
+        self.wake();
+        is_new
     }
 
     /// Makes the proxy look again.

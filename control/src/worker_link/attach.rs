@@ -4,6 +4,7 @@
 //! it has not heard of for superfluous and stop them.
 
 use crate::peers::Peers;
+use crate::proxy::Proxies;
 use crate::raft::Group;
 use crate::ring::{self, Owner};
 use longshore_state::{Command, State};
@@ -30,6 +31,7 @@ pub(crate) struct Attaching {
     pub(crate) name: String,
     pub(crate) group: Group,
     pub(crate) peers: Peers,
+    pub(crate) proxies: Proxies,
 }
 
 /// What the state says at one moment.
@@ -46,11 +48,11 @@ impl Attaching {
     /// What the state refuses, such as a control node's id used by a worker.
     pub(crate) async fn decide(&self, peer: &Peer, attach: &Attach, deadline: Instant) -> Result<AttachReply, Failure> {
         let end = (deadline - MARGIN).min(Instant::now() + HOLD);
-        if let Err(failure) = self.register(peer.node, attach).await {
-            return match failure.code {
-                Code::NoQuorum | Code::Unavailable | Code::Timeout | Code::Busy => Ok(wait(failure.message)),
-                _ => Err(failure),
-            };
+        // Who is known is registered anew by its owner alone: a clone must not take a worker's place in the state.
+        if self.group.state().node(peer.node).is_none()
+            && let Some(answer) = self.settle_registration(peer.node, attach).await
+        {
+            return answer;
         }
         let mut changed = self.group.changed();
         let mut sessions = self.peers.changed();
@@ -58,7 +60,7 @@ impl Attaching {
             changed.borrow_and_update();
             sessions.borrow_and_update();
             let last = match self.verdict(&self.group.state(), peer, attach.epoch) {
-                Verdict::Reply(reply @ AttachReply::Accepted(_)) => return Ok(self.proved(reply, peer.node).await),
+                Verdict::Reply(AttachReply::Accepted(_)) => return self.take_on(peer, attach).await,
                 Verdict::Reply(reply) => return Ok(reply),
                 Verdict::Hold(last) => last,
             };
@@ -69,6 +71,29 @@ impl Attaching {
                 Ok(()) = sessions.changed() => (),
             }
         }
+    }
+
+    /// Takes on a worker that this node owns, unless it is a clone of one that is here.
+    async fn take_on(&self, peer: &Peer, attach: &Attach) -> Result<AttachReply, Failure> {
+        if let Some(refusal) = self.proxies.refuse_clone(peer, attach.boot).await {
+            return Ok(refusal);
+        }
+        if let Some(answer) = self.settle_registration(peer.node, attach).await {
+            return answer;
+        }
+        match self.verdict(&self.group.state(), peer, attach.epoch) {
+            Verdict::Reply(reply @ AttachReply::Accepted(_)) => Ok(self.proved(reply, peer.node).await),
+            Verdict::Reply(reply) | Verdict::Hold(reply) => Ok(reply),
+        }
+    }
+
+    /// Registers the worker; an answer only when that does not succeed.
+    async fn settle_registration(&self, worker: NodeId, attach: &Attach) -> Option<Result<AttachReply, Failure>> {
+        let failure = self.register(worker, attach).await.err()?;
+        Some(match failure.code {
+            Code::NoQuorum | Code::Unavailable | Code::Timeout | Code::Busy => Ok(wait(failure.message)),
+            _ => Err(failure),
+        })
     }
 
     fn verdict(&self, state: &State, peer: &Peer, seen: Epoch) -> Verdict {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod api;
+mod credentials;
 mod failover;
 mod rig;
 mod worker;

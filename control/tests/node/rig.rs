@@ -28,14 +28,19 @@ pub(crate) fn dial() -> DialOptions {
 
 /// Starts a node; without `others` it founds the cluster.
 pub(crate) async fn start(name: &str, others: &[ClusterUri]) -> Node {
+    start_with(name, others, Role::Control.name(), CONTROL).await
+}
+
+/// Starts a node that has a credential of its own.
+pub(crate) async fn start_with(name: &str, others: &[ClusterUri], credential: &str, text: &str) -> Node {
     let folder = tempfile::tempdir().unwrap();
-    let control = start_in(folder.path(), name, others).await;
+    let control = start_in(folder.path(), name, others, (credential, text)).await;
     let (transport, address) = control.listen_addresses()[0];
     let uri = format!("longshore://{address};transport={transport}").parse().unwrap();
     Node { control, uri, folder }
 }
 
-async fn start_in(folder: &Path, name: &str, others: &[ClusterUri]) -> ControlNode {
+async fn start_in(folder: &Path, name: &str, others: &[ClusterUri], own: (&str, &str)) -> ControlNode {
     let secret = |text: &str| Secret::from_bytes(text.as_bytes()).unwrap();
     let verifier = |text, role: Role| make_verifier(&secret(text), role.name(), role, MIN_ITERATIONS);
     let verifiers =
@@ -54,8 +59,8 @@ async fn start_in(folder: &Path, name: &str, others: &[ClusterUri]) -> ControlNo
         bootstrap: others.is_empty().then_some(Bootstrap { verifiers, voters: 3 }),
         discovery: others.to_vec(),
         resolver: longshore_discovery::ResolverOptions::default(),
-        secret: secret(CONTROL),
-        credential: Role::Control.name().to_owned(),
+        secret: secret(own.1),
+        credential: own.0.to_owned(),
         listen: vec![Listen { options: listen, advertise: None }],
         dial: dial(),
         api: vec![ApiListen::Unix(folder.join("api.sock"))],

@@ -44,8 +44,23 @@ pub(crate) async fn connect(id: NodeId, uri: &ClusterUri, role: Role) -> Option<
 }
 
 async fn conversation(id: NodeId, link: Link, role: Role) -> Option<(Session, Inbound)> {
+    converse_as(id, link, role, role.name()).await
+}
+
+/// The same with another credential of the workers' secret.
+pub(crate) async fn connect_as(
+    id: NodeId,
+    uri: &ClusterUri,
+    role: Role,
+    credential: &str,
+) -> Option<(Session, Inbound)> {
+    let link = dial(&endpoint(uri), &rig::dial()).await.ok()?;
+    converse_as(id, link, role, credential).await
+}
+
+pub(crate) async fn converse_as(id: NodeId, link: Link, role: Role, credential: &str) -> Option<(Session, Inbound)> {
     let me = Identity::new(id, role, "test", "test");
-    let keyring = Keyring::new(Secret::from_bytes(rig::WORKER.as_bytes()).unwrap(), role.name().to_owned());
+    let keyring = Keyring::new(Secret::from_bytes(rig::WORKER.as_bytes()).unwrap(), credential.to_owned());
     let proven = prove(link, &me, &keyring, Role::Control).await.ok()?;
     Some(Session::start(proven, SessionOptions::default()))
 }

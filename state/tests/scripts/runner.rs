@@ -4,8 +4,8 @@
 //! again under its request id, `reload` goes on with what a snapshot gives back, `skip N` lets the log index grow.
 
 use longshore_state::{
-    Command, ControlNode, Holder, InstanceSpec, Node, Outcome, Proposal, Reply, State, StoredSecret, Task, placement,
-    snapshot,
+    CloneAlarm, Command, ControlNode, Holder, InstanceSpec, Node, Outcome, Proposal, Reply, State, StoredSecret, Task,
+    placement, snapshot,
 };
 use longshore_wire::app::{Flow, MANIFEST_FORMAT, Manifest};
 use longshore_wire::credential::Verifier;
@@ -202,7 +202,7 @@ impl Runner {
         }
     }
 
-    /// `connected WORKER STATE [epoch=N] [owner=CONTROL] [transport=wss]`
+    /// `connected WORKER STATE [epoch=N] [owner=CONTROL] [transport=wss] [clone=BOOT]`
     fn connected(&mut self, worker: &str, line: &Line) -> Command {
         let node = self.id(worker);
         let owner = match line.option("owner") {
@@ -216,6 +216,8 @@ impl Runner {
             state: node_state(line.word(2)),
             transport: line.option("transport").to_owned(),
             remote: None,
+            clone: (!line.option("clone").is_empty())
+                .then(|| CloneAlarm { boot: RequestId::from_u128(line.number("clone", 0).into()), remote: None }),
         }
     }
 
@@ -314,8 +316,9 @@ impl Runner {
             let (id, name, generation, roles) = (node.short_id, &node.name, node.generation, roles.join("+"));
             let alive = if node.is_control() && !node.alive { " dead" } else { "" };
             let via = node.via.map(|via| format!(" over {}", via.transport)).unwrap_or_default();
+            let clone = node.clone.map(|clone| format!(" clone {}", clone.boot.as_u128())).unwrap_or_default();
             self.answer(&format!(
-                "{id} {name} generation {generation} {roles} {}{alive}{via} [{}]",
+                "{id} {name} generation {generation} {roles} {}{alive}{via}{clone} [{}]",
                 node.state, node.labels
             ));
         }
@@ -330,6 +333,10 @@ impl Runner {
     }
 
     fn show_credentials(&mut self) {
+        let banished: Vec<String> = self.state.banished().into_iter().map(|node| self.name(node)).collect();
+        if !banished.is_empty() {
+            self.answer(&format!("banished: {}", banished.join(" ")));
+        }
         let credentials: Vec<_> = self.state.credentials().cloned().collect();
         for each in credentials {
             let holder = match &each.holder {
