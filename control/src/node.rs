@@ -318,12 +318,10 @@ impl Parts {
             credentials: credentials.clone(),
         }));
         loops.spawn("credential loop", sessions.watch(stop.clone()));
-        loops.spawn("control group", watch_group(group.clone(), loops.clone()));
-        loops.spawn("registration loop", register::run(group.clone(), me, stop.clone()));
-        loops.spawn("ring loop", ring::follow(group.clone(), proxies.clone(), stop.clone()));
         let supplying = Arc::clone(&supply);
         let supply_stop = stop.clone();
         loops.spawn("archive loop", async move { supplying.run(supply_stop).await });
+        follow_group(&loops, &group, me, &proxies);
         let leading =
             Leading { me: node, group: group.clone(), peers: peers.clone(), timers, presence: Arc::default() };
         leader::spawn(&loops, &leading);
@@ -347,10 +345,22 @@ impl Parts {
             dialback,
             stop: stop.clone(),
         };
-        let router = api::router(Arc::new(context));
-        for listener in sockets.api {
-            loops.spawn("API", listener.serve(router.clone(), stop.clone()));
-        }
+        serve_api(&loops, sockets.api, context);
+    }
+}
+
+/// Spawns what follows the group's state.
+fn follow_group(loops: &Loops, group: &Group, me: Join, proxies: &Proxies) {
+    let stop = loops.stop_token();
+    loops.spawn("control group", watch_group(group.clone(), loops.clone()));
+    loops.spawn("registration loop", register::run(group.clone(), me, stop.clone()));
+    loops.spawn("ring loop", ring::follow(group.clone(), proxies.clone(), stop.clone()));
+}
+
+fn serve_api(loops: &Loops, listeners: Vec<ApiListener>, context: api::Context) {
+    let router = api::router(Arc::new(context));
+    for listener in listeners {
+        loops.spawn("API", listener.serve(router.clone(), loops.stop_token().clone()));
     }
 }
 
