@@ -80,8 +80,8 @@ impl Discovery {
         Self { resolver: Arc::new(Patient::new(resolver)), known: Arc::default(), nameless: Nameless::Fail }
     }
 
-    /// Resolves anew, whatever the TTL of an earlier answer; only that a record is absent is remembered for a moment. While DNS fails, the last known good answer is given and
-    /// marked stale.
+    /// Resolves anew, whatever the TTL of an earlier answer; only that a record is absent is remembered for a moment. While
+    /// DNS fails, the last known good answer is given and marked stale.
     ///
     /// An endpoint's host is the name whose address it is: the SRV target, where an SRV record led to it. TLS checks
     /// that name, so certificates name the nodes and not the cluster.

@@ -3,7 +3,7 @@
 //!
 //! A call while the worker is connected is declined: it looks for nobody then.
 
-use crate::link::{Line, LinkState};
+use crate::link::{Connector, Line, LinkState};
 use crate::vital::Vital;
 use longshore_transport::{
     Identity, Keyring, ListenError, ListenOptions, Listener, Pending, Session, SessionOptions, answer,
@@ -60,10 +60,18 @@ impl Doors {
 
 /// What proving needs.
 pub(crate) struct Porter {
-    pub(crate) identity: Identity,
-    pub(crate) keyring: Keyring,
-    pub(crate) session: SessionOptions,
-    pub(crate) state: watch::Receiver<LinkState>,
+    identity: Identity,
+    keyring: Keyring,
+    session: SessionOptions,
+    state: watch::Receiver<LinkState>,
+}
+
+impl Porter {
+    /// As who dials out.
+    pub(crate) fn of(connector: &Connector, state: watch::Receiver<LinkState>) -> Self {
+        let (identity, keyring) = (connector.identity.clone(), connector.keyring.clone());
+        Self { identity, keyring, session: connector.session.clone(), state }
+    }
 }
 
 async fn run(listener: Listener, porter: Arc<Porter>, lines: mpsc::Sender<Line>, tracker: TaskTracker) {

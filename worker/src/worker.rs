@@ -122,12 +122,7 @@ impl Worker {
         let parts = Parts { node, discovery, fence, published, reporter: reporter.clone(), tracker: tracker.clone() };
         let pauses = crate::link::Pauses::new(options.backoff.clone());
         let connector = connector(options, parts);
-        let porter = Porter {
-            identity: connector.identity.clone(),
-            keyring: connector.keyring.clone(),
-            session: connector.session.clone(),
-            state: links.clone(),
-        };
+        let porter = Porter::of(&connector, links.clone());
         let link = Link {
             calls: doors.serve(porter, &tracker, &vital),
             connector,

@@ -63,38 +63,38 @@ impl Keys {
 
     /// The dialler's proof: the client key, covered by a signature that only a holder of the stored key can lift.
     pub(crate) fn client_proof(&self, transcript: &Transcript<'_>) -> Vec<u8> {
-        xor(&self.client, &mac(&*self.stored, &transcript.of(Signed::ByDialler))).to_vec()
+        xor(&self.client, &mac(&*self.stored, &transcript.of(Signed::Dialler))).to_vec()
     }
 
     /// Whether the acceptor knows the server key.
     pub(crate) fn check_server(&self, transcript: &Transcript<'_>, proof: &[u8]) -> bool {
-        mac(&*self.server, &transcript.of(Signed::ByAcceptor)).ct_eq(proof).into()
+        mac(&*self.server, &transcript.of(Signed::Acceptor)).ct_eq(proof).into()
     }
 }
 
 /// Whether the dialler knows the client key behind this verifier.
 pub(crate) fn check_client(verifier: &Verifier, transcript: &Transcript<'_>, proof: &[u8]) -> bool {
     let Ok(proof) = <&[u8; KEY]>::try_from(proof) else { return false };
-    let client = xor(proof, &mac(&verifier.stored_key, &transcript.of(Signed::ByDialler)));
+    let client = xor(proof, &mac(&verifier.stored_key, &transcript.of(Signed::Dialler)));
     sha256(&*client).ct_eq(&verifier.stored_key).into()
 }
 
 /// The acceptor's proof.
 pub(crate) fn server_proof(verifier: &Verifier, transcript: &Transcript<'_>) -> Vec<u8> {
-    mac(&verifier.server_key, &transcript.of(Signed::ByAcceptor)).to_vec()
+    mac(&verifier.server_key, &transcript.of(Signed::Acceptor)).to_vec()
 }
 
 /// Who makes a proof. Each direction has its own label, so that no proof can be sent back to its maker.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Signed {
     /// The dialler's proof.
-    ByDialler,
+    Dialler,
     /// The acceptor's proof.
-    ByAcceptor,
+    Acceptor,
     /// The proof of a control node that dials a worker.
-    ByCaller,
+    Caller,
     /// The proof of a worker that was dialled.
-    ByAnswerer,
+    Answerer,
 }
 
 /// All that both sides must have seen alike: the raw bytes of the first two messages and, where the proof is bound to
@@ -113,10 +113,10 @@ impl Transcript<'_> {
     /// Every part has its length in front: two different transcripts never give the same bytes.
     fn of(&self, signed: Signed) -> Vec<u8> {
         let direction: &[u8] = match signed {
-            Signed::ByDialler => b"dialler proves",
-            Signed::ByAcceptor => b"acceptor proves",
-            Signed::ByCaller => b"control node calls",
-            Signed::ByAnswerer => b"worker answers",
+            Signed::Dialler => b"dialler proves",
+            Signed::Acceptor => b"acceptor proves",
+            Signed::Caller => b"control node calls",
+            Signed::Answerer => b"worker answers",
         };
         let parts = [LABEL, direction, self.hello, self.challenge, self.exporter];
         let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len() + 4).sum());
@@ -153,9 +153,9 @@ mod tests {
         let transcript = Transcript { hello: b"H", challenge: b"CC", exporter: b"" };
         let framed = b"\0\0\0\x01H\0\0\0\x02CC\0\0\0\0";
         let dialler = [b"\0\0\0\x0clongshore-v1\0\0\0\x0edialler proves", &framed[..]].concat();
-        assert_eq!(transcript.of(Signed::ByDialler), dialler);
+        assert_eq!(transcript.of(Signed::Dialler), dialler);
         let acceptor = [b"\0\0\0\x0clongshore-v1\0\0\0\x0facceptor proves", &framed[..]].concat();
-        assert_eq!(transcript.of(Signed::ByAcceptor), acceptor);
+        assert_eq!(transcript.of(Signed::Acceptor), acceptor);
     }
 
     #[test]

@@ -7,25 +7,25 @@ use subtle::ConstantTimeEq as _;
 
 /// The control node's proof.
 pub(crate) fn call_proof(verifier: &Verifier, transcript: &Transcript<'_>) -> Vec<u8> {
-    mac(&verifier.server_key, &transcript.of(Signed::ByCaller)).to_vec()
+    mac(&verifier.server_key, &transcript.of(Signed::Caller)).to_vec()
 }
 
 /// Whether the worker knows the client key behind this verifier.
 pub(crate) fn check_answer(verifier: &Verifier, transcript: &Transcript<'_>, proof: &[u8]) -> bool {
     let Ok(proof) = <&[u8; KEY]>::try_from(proof) else { return false };
-    let client = xor(proof, &mac(&verifier.stored_key, &transcript.of(Signed::ByAnswerer)));
+    let client = xor(proof, &mac(&verifier.stored_key, &transcript.of(Signed::Answerer)));
     sha256(&*client).ct_eq(&verifier.stored_key).into()
 }
 
 impl Keys {
     /// Whether the control node knows the server key.
     pub(crate) fn check_call(&self, transcript: &Transcript<'_>, proof: &[u8]) -> bool {
-        mac(&*self.server, &transcript.of(Signed::ByCaller)).ct_eq(proof).into()
+        mac(&*self.server, &transcript.of(Signed::Caller)).ct_eq(proof).into()
     }
 
     /// The worker's proof.
     pub(crate) fn answer_proof(&self, transcript: &Transcript<'_>) -> Vec<u8> {
-        xor(&self.client, &mac(&*self.stored, &transcript.of(Signed::ByAnswerer))).to_vec()
+        xor(&self.client, &mac(&*self.stored, &transcript.of(Signed::Answerer))).to_vec()
     }
 }
 
