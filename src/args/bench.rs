@@ -11,6 +11,8 @@ use std::time::Duration;
 pub(crate) enum Bench {
     /// Round trips through the proxy to a worker, beside a bare relay and a bare echo over the same transport
     Rpc(Rpc),
+    /// An archive's way to a worker, beside a bare copy; with --link, round trips beside it on a narrow line
+    Push(Push),
     /// Thousands of idle workers on one control node: memory, pings, and how soon all are back after it was killed
     Workers(Workers),
     /// Writes and reads of three control nodes, beside the disk and the bare HTTP server
@@ -27,6 +29,10 @@ pub(crate) enum Kind {
     Echo,
     /// Passes every message on to another end, and what comes back
     Relay,
+    /// Takes bulk over the bare connection
+    Copy,
+    /// Takes bulk over a session's streams
+    Stream,
 }
 
 impl Kind {
@@ -35,6 +41,8 @@ impl Kind {
         match self {
             Self::Echo => "echo",
             Self::Relay => "relay",
+            Self::Copy => "copy",
+            Self::Stream => "stream",
         }
     }
 }
@@ -49,6 +57,9 @@ pub(crate) struct OtherEnd {
     /// Where a relay passes messages on to
     #[arg(long)]
     pub(crate) to: Option<SocketAddr>,
+    /// The file with the secret of a session
+    #[arg(long)]
+    pub(crate) secret: Option<PathBuf>,
 }
 
 /// How long to measure.
@@ -83,6 +94,47 @@ pub(crate) struct Rpc {
     /// How many requests at once
     #[arg(long, value_delimiter = ',', default_value = "1,64", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) in_flight: Vec<u32>,
+}
+
+/// `longshore bench push`
+#[derive(Debug, Args)]
+pub(crate) struct Push {
+    /// Bytes that are moved, such as 256MiB
+    #[arg(long, default_value = "1GiB", value_parser = bytes)]
+    pub(crate) size: u64,
+    /// Which transports
+    #[arg(long, value_delimiter = ',', default_value = "tcp,tls,wss")]
+    pub(crate) transport: Vec<Transport>,
+    /// Rounds; the median counts
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) rounds: u32,
+    /// Round trips during a push over a line of 100 Mbit/s instead; needs root, `ip` and `tc`
+    #[arg(long)]
+    pub(crate) link: bool,
+    /// How long round trips are measured on the line, idle and busy
+    #[arg(long, default_value = "8s", value_parser = super::duration, requires = "link")]
+    pub(crate) time: Duration,
+    /// A few megabytes once: shows that everything works, and measures nothing
+    #[arg(long, conflicts_with_all = ["size", "rounds", "time"])]
+    quick: bool,
+}
+
+impl Push {
+    /// What was asked for.
+    pub(crate) fn wanted(self) -> Self {
+        match self.quick {
+            true => Self { size: 4 << 20, rounds: 1, time: Duration::from_millis(500), ..self },
+            false => self,
+        }
+    }
+}
+
+/// A number of bytes with a binary unit.
+fn bytes(text: &str) -> Result<u64, String> {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let unit = units.into_iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
+    let bytes = unit.and_then(|(number, shift)| number.trim().parse::<u64>().ok()?.checked_mul(1 << shift));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "write for example 256MiB or 1GiB".to_owned())
 }
 
 /// `longshore bench workers`

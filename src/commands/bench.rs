@@ -8,6 +8,7 @@ mod figures;
 mod kv;
 mod load;
 mod process;
+mod push;
 mod rpc;
 mod workers;
 
@@ -20,6 +21,7 @@ use figures::Case;
 pub(super) async fn bench(args: Bench, format: Format) -> anyhow::Result<()> {
     match args {
         Bench::Rpc(args) => measured(rpc::rpc(&args), format).await,
+        Bench::Push(args) => measured(push::push(&args.wanted()), format).await,
         Bench::Workers(args) => measured(workers::workers(&args.wanted()), format).await,
         Bench::Kv(args) => measured(kv::kv(&args), format).await,
         Bench::OtherEnd(args) => bare::other_end(&args).await,

@@ -51,3 +51,16 @@ fn workers_come_back_to_a_killed_control_node() {
     assert!(value("killed and started again: until all 5 are driven") > 0.0);
     assert!(case(&cases, "killed and started again")["floor"]["rate"].as_f64().is_some());
 }
+
+#[test]
+fn a_push_stands_beside_a_copy_and_the_digest() {
+    let cases = cases(&["push", "--transport", "tcp,wss"]);
+    assert_eq!(cases.len(), 8);
+    for case in &cases {
+        assert!(case["ours"]["rate"].as_f64().unwrap() > 0.0 && case["ratio"].as_f64().unwrap() > 0.0, "{case}");
+        assert_eq!(
+            (&case["floor"]["name"], &case["other_floors"][0]["name"]),
+            (&"bare copy".into(), &"SHA-256 alone".into())
+        );
+    }
+}

@@ -11,6 +11,7 @@
 mod ends;
 
 use super::figures::Round;
+use super::push::bulk;
 use crate::args::bench::{Kind, OtherEnd};
 use anyhow::Context as _;
 use bytes::{Buf as _, BufMut as _, BytesMut};
@@ -162,12 +163,12 @@ pub(super) async fn other_end(args: &OtherEnd) -> anyhow::Result<()> {
     };
     // It ends when the measuring end hangs up.
     let link = listener.accept().await?.upgrade().await?;
-    match (args.kind, onward) {
-        (Kind::Echo, _) => ends::echo(link.io).await?,
-        (Kind::Relay, Some(onward)) => ends::relay(link.io, onward).await?,
-        (Kind::Relay, None) => anyhow::bail!("a relay needs --to"),
+    match args.kind {
+        Kind::Echo => Ok(ends::echo(link.io).await?),
+        Kind::Relay => Ok(ends::relay(link.io, onward.context("a relay needs --to")?).await?),
+        Kind::Copy => bulk::take_copies(link.io).await,
+        Kind::Stream => bulk::take_streams(link, args.secret.as_deref().context("a session needs --secret")?).await,
     }
-    Ok(())
 }
 
 /// Listens on a port that the system chooses.

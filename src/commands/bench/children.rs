@@ -34,6 +34,16 @@ pub(super) struct Children {
     listening: Vec<(Transport, SocketAddr)>,
 }
 
+/// Where a control node is to be found.
+pub(super) struct Place {
+    /// The network namespace; the present one unless given.
+    pub(super) netns: Option<String>,
+    /// The API.
+    pub(super) api: SocketAddr,
+    /// For sessions.
+    pub(super) listen: Vec<(Transport, SocketAddr)>,
+}
+
 impl Children {
     /// Prepares secrets; starts nothing.
     pub(super) fn new(place: Option<&Path>) -> anyhow::Result<Self> {
@@ -77,21 +87,27 @@ impl Children {
 
     /// Starts a control node that listens with these transports; the first one founds the cluster.
     pub(super) fn control(&mut self, transports: &[Transport]) -> anyhow::Result<()> {
+        let listen = transports.iter().map(|transport| Ok((*transport, free_address()?)));
+        let place = Place { netns: None, api: free_address()?, listen: listen.collect::<anyhow::Result<_>>()? };
+        self.control_at(&place)
+    }
+
+    /// The same at a place of its own.
+    pub(super) fn control_at(&mut self, place: &Place) -> anyhow::Result<()> {
         let name = format!("control-{}", self.apis.len() + 1);
-        let api = free_address()?;
         let mut listen = String::new();
-        for transport in transports {
-            let address = free_address()?;
+        for (transport, address) in &place.listen {
             listen.push_str(&format!("[[listen]]\nuri = \"longshore://{address};transport={transport}\"\n"));
-            self.listening.push((*transport, address));
+            self.listening.push((*transport, *address));
         }
         let (transport, first) = self.listening.first().context("a control node must listen")?;
+        let api = place.api;
         let config = format!(
             "{}{listen}[api]\nlisten = \"{api}\"\n",
             self.common(&name, "control", &format!("longshore://{first};transport={transport}"))
         );
         let bootstrap = if self.apis.is_empty() { &["--bootstrap"][..] } else { &[] };
-        self.start(&name, &config, bootstrap)?;
+        self.start(&name, &config, place.netns.as_deref(), bootstrap)?;
         self.apis.push(api);
         Ok(())
     }
@@ -99,10 +115,15 @@ impl Children {
     /// Starts a worker that dials the first control node with this transport.
     pub(super) fn worker(&mut self, transport: Transport) -> anyhow::Result<String> {
         let name = format!("worker-{transport}");
-        let address = self.listening(transport)?;
-        let config = self.common(&name, "worker", &format!("longshore://{address};transport={transport}"));
-        self.start(&name, &config, &[])?;
+        self.worker_named(&name, None, transport)?;
         Ok(name)
+    }
+
+    /// The same with a name and a network of its own.
+    pub(super) fn worker_named(&mut self, name: &str, netns: Option<&str>, transport: Transport) -> anyhow::Result<()> {
+        let address = self.listening(transport)?;
+        let config = self.common(name, "worker", &format!("longshore://{address};transport={transport}"));
+        self.start(name, &config, netns, &[])
     }
 
     fn common(&self, name: &str, role: &str, discovery: &str) -> String {
@@ -116,22 +137,31 @@ impl Children {
         )
     }
 
-    fn made(&self, name: &str) -> PathBuf {
+    /// A file that was made for the cluster.
+    pub(super) fn made(&self, name: &str) -> PathBuf {
         self.folder.path().join("made").join(name)
     }
 
-    fn start(&mut self, name: &str, config: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    fn start(&mut self, name: &str, config: &str, netns: Option<&str>, arguments: &[&str]) -> anyhow::Result<()> {
         let file = self.folder.path().join(format!("{name}.toml"));
         std::fs::write(&file, config)?;
-        self.spawn(name, arguments)
+        self.spawn(name, netns, arguments)
     }
 
     /// Starts a process whose configuration is there.
-    fn spawn(&mut self, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    fn spawn(&mut self, name: &str, netns: Option<&str>, arguments: &[&str]) -> anyhow::Result<()> {
         let file = self.folder.path().join(format!("{name}.toml"));
         let log = File::options().create(true).append(true).open(file.with_extension("log"))?;
         let program = std::env::current_exe().context("cannot find this program itself")?;
-        let mut command = Command::new(program);
+        let mut command = match netns {
+            Some(netns) => {
+                // It becomes the program, so that a kill hits the right one.
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", netns]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         command.args(["run", "-c"]).arg(&file).args(arguments).env("LONGSHORE_LOG", self.log);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         self.running.push((name.to_owned(), command.spawn().context("cannot start a child process")?));
@@ -147,7 +177,7 @@ impl Children {
 
     /// Starts a child again that was killed.
     pub(super) fn restart(&mut self, name: &str) -> anyhow::Result<()> {
-        self.spawn(name, &[])
+        self.spawn(name, None, &[])
     }
 
     /// A child's process id.

@@ -82,6 +82,8 @@ pub(super) enum Main {
     Rate,
     /// The median latency: less is better.
     P50,
+    /// The 99th percentile of the latency: less is better.
+    P99,
 }
 
 impl Main {
@@ -89,6 +91,7 @@ impl Main {
         match self {
             Self::Rate => "rate",
             Self::P50 => "p50_us",
+            Self::P99 => "p99_us",
         }
     }
 
@@ -96,6 +99,7 @@ impl Main {
         match self {
             Self::Rate => figures.rate,
             Self::P50 => figures.p50_us.unwrap_or(f64::NAN),
+            Self::P99 => figures.p99_us.unwrap_or(f64::NAN),
         }
     }
 }

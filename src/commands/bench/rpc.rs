@@ -13,6 +13,7 @@ use longshore_wire::client::FromClient;
 use longshore_wire::edge::ClassRequest;
 use longshore_wire::{NodeId, Role, Transport, encode};
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The floors; what has to be compared with is the relay, which makes as many hops.
@@ -49,7 +50,7 @@ pub(super) async fn rpc(args: &Rpc) -> anyhow::Result<Vec<Case>> {
     for _ in 0..pace.rounds {
         for (lane, in_flight, case) in &mut cases {
             let lane = lanes.get_mut(*lane).context("a lane for each transport")?;
-            let ours = lane.ours(*in_flight, pace.time).await?;
+            let ours = lane.asker.round(*in_flight, pace.time).await?;
             let relay = lane.relay.round(*in_flight, pace.time).await?;
             let echo = lane.echo.round(*in_flight, pace.time).await?;
             case.add(ours.figures(), [relay.figures(), echo.figures()]);
@@ -59,7 +60,8 @@ pub(super) async fn rpc(args: &Rpc) -> anyhow::Result<Vec<Case>> {
     Ok(cases.into_iter().map(|(_, _, case)| case).collect())
 }
 
-fn worker(nodes: &Value, name: &str) -> anyhow::Result<NodeId> {
+/// The id of a worker in a list of nodes.
+pub(super) fn worker(nodes: &Value, name: &str) -> anyhow::Result<NodeId> {
     let node = super::super::items(nodes).iter().find(|node| node["name"] == name);
     let id = node.and_then(|node| node["id"].as_str()).context("the worker is not listed")?;
     Ok(id.parse()?)
@@ -68,31 +70,47 @@ fn worker(nodes: &Value, name: &str) -> anyhow::Result<NodeId> {
 /// One transport: a session to a worker that is connected over it too, and its floors.
 struct Lane {
     transport: Transport,
-    session: Session,
-    body: Vec<u8>,
+    asker: Asker,
     relay: Bare,
     echo: Bare,
-    /// Nothing comes in; dropping it would end the session.
-    _inbound: Inbound,
 }
 
 impl Lane {
     async fn open(children: &Children, transport: Transport, worker: NodeId) -> anyhow::Result<Self> {
+        let asker = Asker::open(children, transport, children.listening(transport)?, worker).await?;
+        Ok(Self { transport, asker, relay: Bare::relay(transport).await?, echo: Bare::echo(transport).await? })
+    }
+}
+
+/// A client session that asks one worker.
+pub(super) struct Asker {
+    session: Session,
+    body: Vec<u8>,
+    /// Nothing comes in; dropping it would end the session.
+    _inbound: Inbound,
+}
+
+impl Asker {
+    /// Opens a session with the control node at this address.
+    pub(super) async fn open(
+        children: &Children,
+        transport: Transport,
+        address: SocketAddr,
+        worker: NodeId,
+    ) -> anyhow::Result<Self> {
         let node = NodeId::from_u128(ulid::Ulid::generate().into());
         let identity = Identity::new(node, Role::Client, CLUSTER, RELEASE);
         let keyring = Keyring::new(children.secret(Role::Client)?, Role::Client.name().to_owned());
-        let endpoint = bare::endpoint(transport, children.listening(transport)?);
-        let link = dial(&endpoint, &bare::dial_options()?).await?;
+        let link = dial(&bare::endpoint(transport, address), &bare::dial_options()?).await?;
         let proven = prove(link, &identity, &keyring, Role::Control).await?;
         let (session, inbound) = Session::start(proven, SessionOptions::default());
         let request = ClassRequest { class: "echo".to_owned(), body: Value::String("x".repeat(MESSAGE)) };
         let body = encode(&FromClient::Request { node: worker, request });
-        let relay = Bare::relay(transport).await?;
-        let echo = Bare::echo(transport).await?;
-        Ok(Self { transport, session, body, relay, echo, _inbound: inbound })
+        Ok(Self { session, body, _inbound: inbound })
     }
 
-    async fn ours(&self, in_flight: u32, time: Duration) -> anyhow::Result<Round> {
+    /// Keeps `in_flight` requests under way for `time`.
+    pub(super) async fn round(&self, in_flight: u32, time: Duration) -> anyhow::Result<Round> {
         let clients = (0..in_flight).map(|_| self.session.clone()).collect();
         let (round, _) = closed_loop(clients, time, Ask(self.body.clone())).await?;
         Ok(round)
