@@ -82,8 +82,7 @@ impl Reception {
     async fn prove(self, link: Link, tunnelled: Option<NodeId>) {
         match verify(link, &self.me, &self).await {
             Ok(proven) if tunnelled.is_none_or(|worker| is_worker(&proven, worker)) => {
-                // A task of its own, or the session would hold the memory of its handshake as long as it lives.
-                self.loops.clone().spawn_work(self.serve(proven));
+                self.serve(proven).await;
             }
             Ok(proven) => tracing::warn!(
                 node = %proven.peer.node, role = %proven.peer.role,
@@ -94,24 +93,36 @@ impl Reception {
         }
     }
 
-    /// Serves a proven peer, whoever dialled, until its session ends.
+    /// Serves a proven peer, whoever dialled. The session has a task of its own, or it would hold the memory of its
+    /// handshake as long as it lives.
     pub(crate) async fn serve(self, proven: Proven) {
-        let role = proven.peer.role;
         let bound = credentials::bind(&self.group, &proven.peer).await;
+        self.begin(proven, bound);
+    }
+
+    fn begin(&self, proven: Proven, bound: Result<(), Failure>) {
+        let role = proven.peer.role;
         let options = if role == Role::Control { &self.peer_session } else { &self.session };
         let (session, inbound) = Session::start(proven, options.clone());
         if let Err(failure) = bound {
             tracing::warn!(node = %session.peer().node, "turned away: {failure}");
             return session.close(failure);
         }
-        // Sessions with control nodes are kept and ended by [`Peers`].
-        let _admitted = (role != Role::Control).then(|| self.sessions.admit(&session));
-        let _goodbye = (role != Role::Control).then(|| Goodbye(session.clone()));
+        let held = || (self.sessions.admit(&session), Goodbye(session.clone()));
         match role {
+            // These are kept and ended by [`Peers`].
             Role::Control => self.peers.adopt(session, inbound),
-            Role::Worker => worker_link::serve(Arc::clone(&self.workers), session, inbound).await,
-            Role::Client => client_link::serve(self.reach.clone(), session, inbound).await,
+            Role::Worker => self.until_over(held(), worker_link::serve(Arc::clone(&self.workers), session, inbound)),
+            Role::Client => self.until_over(held(), client_link::serve(self.reach.clone(), session, inbound)),
         }
+    }
+
+    fn until_over(&self, held: impl Send + 'static, serving: impl Future<Output = ()> + Send + 'static) {
+        let serving = Box::pin(serving);
+        self.loops.spawn_work(async move {
+            serving.await;
+            drop(held);
+        });
     }
 }
 

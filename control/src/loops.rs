@@ -66,6 +66,8 @@ impl Loops {
     /// kept for others can no longer be trusted.
     pub(crate) fn spawn_actor(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         let guard = EndGuard { name, loops: self.clone(), may_return: true };
+        // Boxed, or the block would hold it twice: as what it was made of, and as what it awaits.
+        let future = Box::pin(future);
         self.spawn_work(async move {
             let _guard = guard;
             future.await;
@@ -75,14 +77,7 @@ impl Loops {
     /// Spawns work that ends by itself, such as one conversation, and is dropped when the node stops. What goes wrong in
     /// it concerns nobody else.
     pub(crate) fn spawn_work(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.tracker.spawn(async move {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => (),
-                () = future => (),
-            }
-        });
+        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(Box::pin(future)));
     }
 
     /// Reports that a part of the node has failed. The first report stands.

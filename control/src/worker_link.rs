@@ -109,7 +109,8 @@ impl WorkerLink {
     async fn request(&mut self, request: Request) -> bool {
         let asked = decode::<ToControl>(&request.body);
         match asked {
-            Ok(ToControl::Attach(attach)) => return self.attach(request, attach).await,
+            // Boxed: once in a session's life, while the link lives as long as the session.
+            Ok(ToControl::Attach(attach)) => return Box::pin(self.attach(request, attach)).await,
             Ok(ToControl::Report(report)) => {
                 let taken = self.seat.as_ref().is_some_and(|seat| seat.report(self.number, report));
                 request.reply(if taken { Ok(Vec::new()) } else { Err(not_driven()) });
@@ -176,4 +177,18 @@ impl WorkerLink {
 
 fn not_driven() -> Failure {
     Failure::new(Code::NotOwner, "this control node does not drive you; attach first")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_link_is_small() {
+        fn bytes<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = bytes(serve);
+        assert!(size <= 1024, "{size} bytes for every worker");
+    }
 }

@@ -118,7 +118,8 @@ impl Actor {
                 () = tokio::time::sleep_until(next) => (),
             }
         }
-        self.leave().await;
+        // Boxed: at the end of its life only, while there is an actor for every worker.
+        Box::pin(self.leave()).await;
     }
 
     /// One comparison. Returns when to look again at the latest; `None` when the worker is another node's.
@@ -308,5 +309,19 @@ impl Errand {
         tokio::time::timeout(PUSH, transfer).await.unwrap_or_else(late)?;
         self.seat.note_archive(digest);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_actor_is_small() {
+        fn bytes<F: Future>(_: impl Fn(Actor) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = bytes(Actor::run);
+        assert!(size <= 1536, "{size} bytes for every worker");
     }
 }
