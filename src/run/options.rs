@@ -35,7 +35,8 @@ pub(crate) fn resolver(config: &Config, role: Role) -> ResolverOptions {
 /// How others are dialled by what runs in this role.
 pub(crate) fn dial_options(config: &Config, role: Role) -> anyhow::Result<DialOptions> {
     let proxy = proxy(config, role);
-    Ok(DialOptions { connect_timeout: config.timers.connect_timeout, tls: ClientTls::new(trust(config))?, proxy })
+    let tls = ClientTls::new(trust(config))?;
+    Ok(DialOptions { connect_timeout: config.timers.connect_timeout, proxy, ..DialOptions::new(tls) })
 }
 
 fn session(config: &Config) -> SessionOptions {

@@ -21,9 +21,9 @@ use crate::tls::{self, ClientTls, Connector, TlsError};
 use crate::trace;
 use crate::ws;
 use longshore_wire::{Endpoint, Transport};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Time for connecting, the proxy, TLS and the WebSocket's opening together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,12 +37,14 @@ pub struct DialOptions {
     pub tls: ClientTls,
     /// What to go through.
     pub proxy: Option<Proxy>,
+    /// Address of this machine that TCP without proxy comes from; the system chooses unless it is given.
+    pub source: Option<IpAddr>,
 }
 
 impl DialOptions {
-    /// The default deadline, this TLS, no proxy.
+    /// The default deadline, this TLS, no proxy, any address.
     pub const fn new(tls: ClientTls) -> Self {
-        Self { connect_timeout: CONNECT_TIMEOUT, tls, proxy: None }
+        Self { connect_timeout: CONNECT_TIMEOUT, tls, proxy: None, source: None }
     }
 }
 
@@ -51,7 +53,7 @@ impl DialOptions {
 /// # Errors
 /// When TCP, the proxy, TLS or the WebSocket fails, or together they take longer than the options allow.
 pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Link, DialError> {
-    let mut dial = Dial { endpoint, tls: &options.tls, stage: "" };
+    let mut dial = Dial { endpoint, tls: &options.tls, source: options.source, stage: "" };
     match tokio::time::timeout(options.connect_timeout, dial.open(options.proxy.as_ref())).await {
         Ok(result) => result,
         Err(_) => {
@@ -65,6 +67,7 @@ pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Link, Di
 struct Dial<'a> {
     endpoint: &'a Endpoint,
     tls: &'a ClientTls,
+    source: Option<IpAddr>,
     /// What is being done, for whoever has to say that it took too long.
     stage: &'static str,
 }
@@ -83,7 +86,7 @@ impl Dial<'_> {
             None => {
                 let address = self.endpoint.address;
                 self.enter("TCP");
-                let tcp = connect(address).await.map_err(|source| self.unconnected(source))?;
+                let tcp = connect(address, self.source).await.map_err(|source| self.unconnected(source))?;
                 self.upgrade(tcp, address).await
             }
         }
@@ -173,8 +176,15 @@ impl Dial<'_> {
     }
 }
 
-async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let tcp = TcpStream::connect(address).await?;
+async fn connect(address: SocketAddr, source: Option<IpAddr>) -> std::io::Result<TcpStream> {
+    let tcp = match source {
+        None => TcpStream::connect(address).await?,
+        Some(source) => {
+            let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            socket.bind((source, 0).into())?;
+            socket.connect(address).await?
+        }
+    };
     tcp::set(&tcp)?;
     Ok(tcp)
 }
@@ -183,10 +193,25 @@ async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 async fn reach(proxy: &Proxy) -> Result<(TcpStream, SocketAddr), ProxyError> {
     let mut failure = ProxyError::NoAddress;
     for address in proxy.addresses().await? {
-        match connect(address).await {
+        match connect(address, None).await {
             Ok(tcp) => return Ok((tcp, address)),
             Err(source) => failure = ProxyError::Connect { address, source },
         }
     }
     Err(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_dial_comes_from_the_address_that_was_given() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let source: IpAddr = "127.9.8.7".parse().unwrap();
+        let dialled = connect(listener.local_addr().unwrap(), Some(source));
+        let (tcp, accepted) = tokio::join!(dialled, listener.accept());
+        assert_eq!((tcp.unwrap().local_addr().unwrap().ip(), accepted.unwrap().1.ip()), (source, source));
+    }
 }

@@ -6,13 +6,13 @@ use super::super::children::CLUSTER;
 use crate::RELEASE;
 use bytes::Bytes;
 use longshore_transport::{
-    Backoff, Handler, Identity, Keyring, Request, Secret, Session, SessionOptions, Stream, dial, prove,
+    Backoff, DialOptions, Handler, Identity, Keyring, Request, Secret, Session, SessionOptions, Stream, dial, prove,
 };
 use longshore_wire::edge::{Attach, AttachReply, Report, ToControl};
 use longshore_wire::task::NodeState;
 use longshore_wire::{Endpoint, Epoch, Labels, NodeId, RequestId, Role, Transport, decode, encode};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -79,8 +79,9 @@ impl Crowd {
             name: format!("simulated-{number}"),
             identity: Identity::new(node, Role::Worker, CLUSTER, RELEASE),
             boot: RequestId::from_u128(ulid::Ulid::generate().into()),
-            // Each has its own, since each would have its own TLS sessions to resume.
-            dial: bare::dial_options()?,
+            // Each has its own, since each would have its own TLS sessions to resume. And its own address: a control node
+            // lets only some strangers of one address in at a time.
+            dial: DialOptions { source: Some(address(number).into()), ..bare::dial_options()? },
         };
         self.workers.spawn(worker.run());
         Ok(())
@@ -123,12 +124,18 @@ impl Crowd {
     }
 }
 
+/// An address of the loopback network for every worker; so many are there.
+fn address(number: u32) -> Ipv4Addr {
+    const FIRST: u32 = u32::from_be_bytes([127, 16, 0, 1]);
+    Ipv4Addr::from(FIRST + number)
+}
+
 struct Worker {
     shared: Arc<Shared>,
     name: String,
     identity: Identity,
     boot: RequestId,
-    dial: longshore_transport::DialOptions,
+    dial: DialOptions,
 }
 
 /// Why an attempt came to nothing, and how long the cluster asks to stay away.
