@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 pub(super) const CONTROL: Ipv4Addr = Ipv4Addr::new(10, 214, 0, 2);
 /// The control node, from the worker.
 pub(super) const CONTROL_AT_LINE: Ipv4Addr = Ipv4Addr::new(10, 214, 0, 5);
+const WORKER: Ipv4Addr = Ipv4Addr::new(10, 214, 0, 6);
 /// Bytes that may pass at once.
 const BURST: &str = "32kbit";
 
@@ -46,20 +47,19 @@ impl Line {
         run(&["ip", "-n", control, "link", "add", &left, "type", "veth", "peer", "name", &right, "netns", worker])?;
         run(&["ip", "addr", "add", "10.214.0.1/30", "dev", &near])?;
         run(&["ip", "link", "set", &near, "up"])?;
-        for (netns, device, address) in [
-            (control, &far, CONTROL),
-            (control, &left, CONTROL_AT_LINE),
-            (worker, &right, Ipv4Addr::new(10, 214, 0, 6)),
-        ] {
+        for (netns, device, address) in
+            [(control, &far, CONTROL), (control, &left, CONTROL_AT_LINE), (worker, &right, WORKER)]
+        {
             run(&["ip", "-n", netns, "addr", "add", &format!("{address}/30"), "dev", device])?;
             run(&["ip", "-n", netns, "link", "set", device, "up"])?;
             run(&["ip", "-n", netns, "link", "set", "lo", "up"])?;
         }
-        for (netns, device) in [(control, &left), (worker, &right)] {
+        for (netns, device, address) in [(control, &left, CONTROL_AT_LINE), (worker, &right, WORKER)] {
             let shape = ["root", "tbf", "rate", "100mbit", "burst", BURST, "latency", queue];
             run(&[&["tc", "-n", netns, "qdisc", "add", "dev", device], &shape[..]].concat())?;
-            let choose = format!("echo {congestion} > /proc/sys/net/ipv4/tcp_congestion_control");
-            run(&["ip", "netns", "exec", netns, "sh", "-c", &choose])?;
+            // By the route: a namespace's own setting may only name those that anybody may use.
+            let route = ["replace", "10.214.0.4/30", "dev", device, "src", &address.to_string(), "congctl", congestion];
+            run(&[&["ip", "-n", netns, "route"], &route[..]].concat())?;
         }
         Ok(line)
     }
