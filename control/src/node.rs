@@ -34,7 +34,6 @@ use longshore_wire::peer::Join;
 use longshore_wire::{ClusterUri, NodeId, RequestId, Role, Transport};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// A session between two control nodes carries the tunnels and requests of many workers.
@@ -283,19 +282,14 @@ impl Parts {
         });
         let reach = Reach::new(node, group.clone(), peers.clone(), proxies.clone());
         let kv = Kv::new(group.clone());
-        let workers = Arc::new(WorkerLinks {
-            attaching: Attaching {
-                me: node,
-                name: me.name.clone(),
-                group: group.clone(),
-                peers: peers.clone(),
-                proxies: proxies.clone(),
-            },
-            proxies: proxies.clone(),
+        let attaching = Attaching {
+            me: node,
+            name: me.name.clone(),
+            group: group.clone(),
             peers: peers.clone(),
-            kv: kv.clone(),
-            next: AtomicU64::new(0),
-        });
+            proxies: proxies.clone(),
+        };
+        let workers = WorkerLinks::new(attaching, kv.clone());
         let sessions = Sessions::new(group.clone(), peers.clone());
         let credentials = Reporter { me: node, group: group.clone(), peers: peers.clone(), sessions: sessions.clone() };
         let reception = Reception {
@@ -318,9 +312,7 @@ impl Parts {
             credentials: credentials.clone(),
         }));
         loops.spawn("credential loop", sessions.watch(stop.clone()));
-        let supplying = Arc::clone(&supply);
-        let supply_stop = stop.clone();
-        loops.spawn("archive loop", async move { supplying.run(supply_stop).await });
+        loops.spawn("archive loop", Arc::clone(&supply).run(stop.clone()));
         follow_group(&loops, &group, me, &proxies);
         let leading =
             Leading { me: node, group: group.clone(), peers: peers.clone(), timers, presence: Arc::default() };

@@ -38,11 +38,18 @@ const LOOK: Duration = Duration::from_secs(5);
 /// What all links of a node share.
 #[derive(Debug)]
 pub(crate) struct WorkerLinks {
-    pub(crate) attaching: Attaching,
+    attaching: Attaching,
     pub(crate) proxies: Proxies,
-    pub(crate) peers: Peers,
-    pub(crate) kv: Kv,
-    pub(crate) next: AtomicU64,
+    peers: Peers,
+    kv: Kv,
+    next: AtomicU64,
+}
+
+impl WorkerLinks {
+    pub(crate) fn new(attaching: Attaching, kv: Kv) -> Arc<Self> {
+        let (proxies, peers) = (attaching.proxies.clone(), attaching.peers.clone());
+        Arc::new(Self { attaching, proxies, peers, kv, next: AtomicU64::new(0) })
+    }
 }
 
 /// Serves one worker's session until it ends.

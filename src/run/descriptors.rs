@@ -26,7 +26,7 @@ mod tests {
     fn the_soft_limit_becomes_the_hard_one() {
         let before = getrlimit(Resource::Nofile);
         let lower = before.current.map_or(1024, |current| current / 2);
-        setrlimit(Resource::Nofile, Rlimit { current: Some(lower), ..before.clone() }).unwrap();
+        setrlimit(Resource::Nofile, Rlimit { current: Some(lower), ..before }).unwrap();
         assert_eq!(raise_descriptors(), before.maximum);
         assert_eq!(getrlimit(Resource::Nofile).current, before.maximum);
     }

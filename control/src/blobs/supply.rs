@@ -9,6 +9,7 @@ use longshore_wire::edge::StreamResult;
 use longshore_wire::peer::OpenPeer;
 use longshore_wire::{Code, Digest, Failure, NodeId, encode};
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
@@ -100,7 +101,7 @@ impl Supply {
     }
 
     /// Fetches what is missing, for as long as the node runs.
-    pub(crate) async fn run(&self, stop: CancellationToken) {
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         loop {
             tokio::select! {
                 biased;

@@ -92,7 +92,8 @@ async fn the_memory_of_failures_is_bounded() {
     for number in 0..2 * u32::try_from(REMEMBERED).unwrap() {
         admission.enter(Ipv4Addr::from_bits(number).into()).unwrap().failed();
     }
-    assert_eq!(admission.0.state().suspects.len(), REMEMBERED);
+    let remembered = admission.0.state().suspects.len();
+    assert!((1..=REMEMBERED).contains(&remembered), "{remembered}");
 }
 
 #[test]
