@@ -177,7 +177,8 @@ async fn attack_05_no_field_of_the_hello_can_be_changed_under_way() {
 
 #[tokio::test]
 async fn attack_05_no_field_of_the_challenge_can_be_changed_under_way() {
-    let changes: [(&str, fn(&mut Challenge)); 9] = [
+    type Change = fn(&mut Challenge);
+    let changes: [(&str, Change); 9] = [
         ("version: a step down", |challenge| challenge.version = MIN_VERSION - 1),
         ("version: a step up", |challenge| challenge.version = u16::MAX),
         ("node", |challenge| challenge.node = NodeId::from_u128(77)),

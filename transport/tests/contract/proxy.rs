@@ -280,7 +280,8 @@ async fn every_http_refusal_has_its_sentence() {
 async fn every_socks_refusal_has_its_sentence() {
     let reply = |code: u8| Then::Say(vec![5, code, 0, 1, 0, 0, 0, 0, 0, 0]);
     let first = |answer: &[u8]| vec![(3, answer.to_vec())];
-    let cases: [(Vec<(usize, Vec<u8>)>, Then, Option<Login>, &str); 8] = [
+    type Script = Vec<(usize, Vec<u8>)>;
+    let cases: [(Script, Then, Option<Login>, &str); 8] = [
         (first(&[5, 255]), reply(0), None, "wants a user and a password"),
         (vec![(4, vec![5, 255])], reply(0), login(), "takes neither"),
         (vec![(4, vec![5, 2]), (12, vec![1, 1])], reply(0), login(), "refuses the user or the password"),

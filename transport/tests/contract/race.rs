@@ -103,7 +103,8 @@ async fn a_race_without_a_winner_tells_every_failure() {
             told.push(dialled.endpoint.address);
         }
         let mut expected = candidates.map(|endpoint| endpoint.address).to_vec();
-        (told.sort(), expected.sort());
+        told.sort();
+        expected.sort();
         assert_eq!(told, expected);
         assert!(Race::new([], &options).next().await.is_none());
     })

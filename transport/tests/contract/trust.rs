@@ -89,7 +89,8 @@ async fn every_refusal_of_a_certificate_says_what_to_do() {
     let as_is: fn(&mut Endpoint) = |_| ();
     let renamed: fn(&mut Endpoint) = |at| at.host = "other.example".to_owned();
     let (ca, pin) = (with_ca(&good.file("ca.pem")), with_pin(&Ca::new().file("cert.pem")));
-    let cases: [(&Ca, ClientTls, fn(&mut Endpoint), &[&str]); 5] = [
+    type Change = fn(&mut Endpoint);
+    let cases: [(&Ca, ClientTls, Change, &[&str]); 5] = [
         (&past, with_ca(&past.file("ca.pem")), as_is, &["has expired", "renew it there", "clock"]),
         (&future, with_ca(&future.file("ca.pem")), as_is, &["not valid yet", "clock"]),
         (&good, ca.clone(), renamed, &["is for localhost, not for 'other.example'", "dial a name"]),
