@@ -38,6 +38,8 @@ pub use listen::{ListenError, ListenOptions, Listener, Pending, UpgradeError};
 pub use memory::memory_pair;
 pub use proxy::{Bypass, Login, Proxy, ProxyError, ProxyKind};
 pub use race::{Dialled, Race};
-pub use session::{Ending, Handler, Inbound, Incoming, Request, Session, SessionOptions, Stream, failure_of};
+pub use session::{
+    Ending, First, Handler, Inbound, Incoming, Request, Rescue, Session, SessionOptions, Stream, failure_of,
+};
 pub use tls::{ClientTls, ClientTlsOptions, ServerTls, TlsError, When};
 pub use trace::{Stage, dial_traced};

@@ -42,7 +42,7 @@ mod hostile;
 mod tests;
 
 pub use ending::Ending;
-pub use handler::Handler;
+pub use handler::{First, Handler, Rescue};
 pub use inbound::{Inbound, Incoming};
 pub use requests::Request;
 pub use stream::{Stream, failure_of};
@@ -110,6 +110,17 @@ impl Session {
     pub fn start(proven: Proven, options: SessionOptions) -> (Self, Inbound) {
         let queue = Arc::new(Queue::default());
         let session = Self::begin(proven, options, |core| Arrivals::queued(core, Arc::clone(&queue)));
+        let inbound = Inbound::new(Arc::clone(&session.guard), queue);
+        (session, inbound)
+    }
+
+    /// As [`start`](Self::start); `first` settles what it can where it arrives.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start_with(proven: Proven, options: SessionOptions, first: Arc<dyn First>) -> (Self, Inbound) {
+        let queue = Arc::new(Queue::default());
+        let session = Self::begin(proven, options, |core| Arrivals::sifted(core, Arc::clone(&queue), first));
         let inbound = Inbound::new(Arc::clone(&session.guard), queue);
         (session, inbound)
     }

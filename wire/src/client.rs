@@ -1,7 +1,8 @@
 //! Requests of a client session: an operator's program that speaks the session protocol instead of HTTP.
 
-use crate::NodeId;
 use crate::edge::ClassRequest;
+use crate::relay::OutcomeAsk;
+use crate::{NodeId, RequestId};
 use serde::{Deserialize, Serialize};
 
 /// A request from a client.
@@ -14,5 +15,24 @@ pub enum FromClient {
         node: NodeId,
         /// What.
         request: ClassRequest,
+    },
+    /// The same in bytes, from version 2 on. Reply: bytes.
+    Relay {
+        /// Names it for its whole life: its outcome can be asked for later.
+        id: RequestId,
+        /// The worker.
+        node: NodeId,
+        /// The job class.
+        class: String,
+        /// What.
+        #[serde(with = "serde_bytes")]
+        body: Vec<u8>,
+    },
+    /// Asks what became of a relay, from version 2 on. Reply: [`crate::relay::OutcomeReply`].
+    Outcome {
+        /// The worker.
+        node: NodeId,
+        /// Which relay.
+        ask: OutcomeAsk,
     },
 }

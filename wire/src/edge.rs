@@ -10,6 +10,7 @@
 //! ```
 
 use crate::kv::KvRequest;
+use crate::relay::OutcomeAsk;
 use crate::task::{NodeState, TaskSpec, TaskStatus};
 use crate::{ClusterUri, Digest, Epoch, Failure, Generation, Labels, NodeId, Partition, RequestId, ShortId, TaskId};
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,18 @@ pub enum ToWorker {
     },
     /// A request to a job class. Reply: a JSON value.
     Request(ClassRequest),
+    /// A request to a job class, from version 2 on. Reply: bytes.
+    Relay {
+        /// Names it for its whole life; the worker keeps its outcome for a while.
+        id: RequestId,
+        /// The class: `echo` is built in.
+        class: String,
+        /// What.
+        #[serde(with = "serde_bytes")]
+        body: Vec<u8>,
+    },
+    /// Asks what became of a relay, from version 2 on. Reply: [`crate::relay::OutcomeReply`].
+    Outcome(OutcomeAsk),
 }
 
 /// What an owner can order.

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod kv;
 pub mod labels;
 pub mod peer;
+pub mod relay;
 pub mod task;
 pub mod uri;
 

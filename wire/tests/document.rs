@@ -204,11 +204,14 @@ fn every_edge_message_is_named() {
     let to_worker = |message: &ToWorker| match message {
         ToWorker::Order { .. } => "order",
         ToWorker::Request(_) => "request",
+        ToWorker::Relay { .. } => "relay",
+        ToWorker::Outcome(_) => "outcome",
     };
     assert_eq!(to_control(&ToControl::Report(report())), "report");
     let order = longshore_wire::edge::Order::DropArchives { digests: Vec::new() };
     assert_eq!(to_worker(&ToWorker::Order { epoch: Epoch(1), order }), "order");
-    for name in ["attach", "report", "kv", "order", "request", "moved", "tunnel", "archive", "logs"] {
+    for name in ["attach", "report", "kv", "order", "request", "relay", "outcome", "moved", "tunnel", "archive", "logs"]
+    {
         assert!(named.contains(name), "{name}");
     }
 }

@@ -8,10 +8,11 @@ use super::input::Payload;
 use super::outbox::{Cause, Outbox};
 use super::requests::Answer;
 use super::watchdog::tick;
+use super::{Request, Rescue};
 use bytes::Bytes;
 use longshore_wire::frame::{Kind, RequestHead};
 use longshore_wire::{Code, Failure, Outcome};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -42,15 +43,33 @@ pub(super) struct Waiting {
 pub(super) enum Asker {
     /// A future on this node.
     Here(oneshot::Sender<Result<Bytes, Failure>>),
-    /// The peer of another session.
-    There(Answer),
+    /// The peer of another session; and who takes the request back when this one ends first.
+    There(Answer, Option<Back>),
 }
 
 impl Asker {
     pub(super) fn give(self, answer: Result<Bytes, Failure>) {
         match self {
             Self::Here(sender) => drop(sender.send(answer)),
-            Self::There(asker) => asker.give(answer),
+            Self::There(asker, _) => asker.give(answer),
+        }
+    }
+}
+
+/// What a request that was passed on needs to be taken back.
+pub(super) struct Back {
+    pub(super) body: Bytes,
+    pub(super) rescue: Arc<dyn Rescue>,
+}
+
+impl Waiting {
+    /// The session has ended.
+    fn lose(self, failure: Failure) {
+        match self.asker {
+            Asker::There(answer, Some(Back { body, rescue })) => {
+                rescue.lost(Request { body, deadline: self.until, answer }, failure);
+            }
+            asker => asker.give(Err(failure)),
         }
     }
 }
@@ -82,7 +101,7 @@ impl Calls {
         match self.remove(id).map(|waiting| waiting.asker) {
             None => return false,
             Some(Asker::Here(sender)) => drop(sender.send(Ok(answer.into_bytes()))),
-            Some(Asker::There(asker)) => asker.relay(answer),
+            Some(Asker::There(asker, _)) => asker.relay(answer),
         }
         true
     }
@@ -119,7 +138,8 @@ impl Calls {
         let waiting = std::mem::take(&mut *lock(&self.table));
         self.count.set(0);
         for (_, waiting) in waiting {
-            waiting.asker.give(Err(failure(waiting.batch)));
+            let failure = failure(waiting.batch);
+            waiting.lose(failure);
         }
     }
 }

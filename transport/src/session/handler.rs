@@ -2,6 +2,7 @@
 
 use super::{Request, Stream};
 use bytes::Bytes;
+use longshore_wire::Failure;
 
 /// Takes what arrives, on the reader's own task.
 ///
@@ -17,4 +18,19 @@ pub trait Handler: Send + Sync + 'static {
 
     /// The peer has opened a stream. Reset it to decline.
     fn open(&self, head: Bytes, stream: Stream);
+}
+
+/// Settles some requests where they arrive; the others go into the session's [`Inbound`](super::Inbound).
+///
+/// It runs on the reader's own task, under the same rules as a [`Handler`].
+pub trait First: Send + Sync + 'static {
+    /// Answers a request or passes it on, or gives it back to be queued.
+    fn take(&self, request: Request) -> Option<Request>;
+}
+
+/// Takes requests back that were passed on to a session which has ended.
+pub trait Rescue: Send + Sync + 'static {
+    /// The session has ended before it brought an answer; `failure` says whether the request may have been carried out.
+    /// Must not block or wait.
+    fn lost(&self, request: Request, failure: Failure);
 }

@@ -3,7 +3,7 @@
 use super::core::{Core, lock};
 use super::requests::Request;
 use super::stream::Stream;
-use super::{Guard, Handler, SessionOptions};
+use super::{First, Guard, Handler, SessionOptions};
 use bytes::Bytes;
 use longshore_wire::{Code, Failure};
 use std::collections::VecDeque;
@@ -155,7 +155,7 @@ pub(super) struct Arrivals {
 
 impl Drop for Arrivals {
     fn drop(&mut self) {
-        if let Taker::Queue(queue) = &self.taker
+        if let Taker::Queue(queue) | Taker::Sifted(_, queue) = &self.taker
             && self.last
         {
             queue.complete();
@@ -167,6 +167,8 @@ impl Drop for Arrivals {
 enum Taker {
     /// Whoever holds the [`Inbound`].
     Queue(Arc<Queue>),
+    /// The same, behind one who settles some requests at once.
+    Sifted(Arc<dyn First>, Arc<Queue>),
     /// Called at once.
     Handler(Arc<dyn Handler>),
 }
@@ -174,6 +176,10 @@ enum Taker {
 impl Arrivals {
     pub(super) fn queued(core: &Arc<Core>, queue: Arc<Queue>) -> Self {
         Self { core: Arc::clone(core), taker: Taker::Queue(queue), dropped: 0, last: true }
+    }
+
+    pub(super) fn sifted(core: &Arc<Core>, queue: Arc<Queue>, first: Arc<dyn First>) -> Self {
+        Self { core: Arc::clone(core), taker: Taker::Sifted(first, queue), dropped: 0, last: true }
     }
 
     pub(super) fn handled(core: &Arc<Core>, handler: Arc<dyn Handler>) -> Self {
@@ -187,9 +193,10 @@ impl Arrivals {
 
     /// A place for an arrival of so many bytes; otherwise what the peer is told.
     pub(super) fn place(&self, bytes: usize) -> Result<Place<'_>, Failure> {
-        let queue = match &self.taker {
+        let (first, queue) = match &self.taker {
             Taker::Handler(handler) => return Ok(Place::Handler(handler.as_ref())),
-            Taker::Queue(queue) => queue,
+            Taker::Queue(queue) => (None, queue),
+            Taker::Sifted(first, queue) => (Some(first.as_ref()), queue),
         };
         let waiting = self.core.arrived.load(Relaxed);
         if waiting > 0 && waiting + bytes > BYTES {
@@ -202,7 +209,7 @@ impl Arrivals {
         if state.arrivals.len() >= capacity(&self.core.options) {
             return Err(Failure::new(Code::Busy, "too many requests wait to be taken in; ask again later"));
         }
-        Ok(Place::Queue { core: &self.core, queue })
+        Ok(Place::Queue { core: &self.core, first, queue })
     }
 
     /// Puts a message without reply into the queue, or counts and logs that it could not.
@@ -224,6 +231,8 @@ pub(super) enum Place<'a> {
     Queue {
         /// Counts what waits.
         core: &'a Core,
+        /// Whoever sees requests first.
+        first: Option<&'a dyn First>,
         /// Where there is room: the loops add one at a time or go over by one.
         queue: &'a Queue,
     },
@@ -234,7 +243,14 @@ pub(super) enum Place<'a> {
 impl Place<'_> {
     pub(super) fn put(self, incoming: Incoming) {
         match self {
-            Self::Queue { core, queue } => {
+            Self::Queue { core, first, queue } => {
+                let incoming = match (first, incoming) {
+                    (Some(first), Incoming::Request(request)) => match first.take(request) {
+                        Some(request) => Incoming::Request(request),
+                        None => return,
+                    },
+                    (_, incoming) => incoming,
+                };
                 {
                     let mut state = lock(&queue.state);
                     if state.unwanted {

@@ -8,12 +8,12 @@
 //! The asker's table points to the call, so that a cancel crosses over; the call holds the duty to answer. Either end of
 //! the two sessions settles both. Overdue ones are ended by the watchdog of session B.
 
-use super::calls::{Asker, Waiting, fits, front};
+use super::calls::{Asker, Back, Waiting, fits, front};
 use super::core::Core;
 use super::cork;
 use super::outbox::Cause;
 use super::requests::Answer;
-use super::{Request, Session};
+use super::{Request, Rescue, Session};
 use bytes::Bytes;
 use longshore_wire::frame::Kind;
 use longshore_wire::{Code, Failure, Outcome};
@@ -28,12 +28,19 @@ impl Request {
     /// outcome is `NotDone` only when the request certainly never left.
     pub fn pass(self, to: &Session, body: impl Into<Bytes>) {
         let Self { deadline, answer, .. } = self;
-        to.core().pass(answer, deadline, body.into());
+        to.core().pass(answer, deadline, body.into(), None);
+    }
+
+    /// As [`pass`](Self::pass); when `to` has ended before it brought an answer, the request goes to `rescue` instead of
+    /// failing.
+    pub fn pass_or(self, to: &Session, body: impl Into<Bytes>, rescue: Arc<dyn Rescue>) {
+        let Self { body: asked, deadline, answer } = self;
+        to.core().pass(answer, deadline, body.into(), Some(Back { body: asked, rescue }));
     }
 }
 
 impl Core {
-    fn pass(self: &Arc<Self>, asker: Answer, deadline: Instant, body: Bytes) {
+    fn pass(self: &Arc<Self>, asker: Answer, deadline: Instant, body: Bytes, back: Option<Back>) {
         let left = deadline.saturating_duration_since(cork::now());
         if left.is_zero() {
             let message = format!("the time for the request was over before it could be passed to {}", self.label);
@@ -47,7 +54,11 @@ impl Core {
             let mut outbox = self.outbox();
             if outbox.is_closed() {
                 drop(outbox);
-                return asker.give(Err(self.lost(Outcome::NotDone)));
+                let lost = self.lost(Outcome::NotDone);
+                return match back {
+                    Some(Back { body, rescue }) => rescue.lost(Request { body, deadline, answer: asker }, lost),
+                    None => asker.give(Err(lost)),
+                };
             }
             if !outbox.takes_passed() {
                 drop(outbox);
@@ -60,7 +71,7 @@ impl Core {
                 // Nobody waits: settles the asker's table.
                 return asker.give(Err(self.lost(Outcome::NotDone)));
             }
-            let waiting = Waiting { batch: outbox.batch(), until: deadline, asker: Asker::There(asker) };
+            let waiting = Waiting { batch: outbox.batch(), until: deadline, asker: Asker::There(asker, back) };
             self.calls.insert(id, waiting);
             outbox.frame(Cause::Own, Kind::Request, id, &front, body);
             outbox.signal()

@@ -3,7 +3,7 @@
 use crate::harness::{Cluster, Dialler, identity, pair};
 use bytes::Bytes;
 use longshore_transport::{
-    Carrier, Ending, Handler, Inbound, Incoming, Keyring, Request, Session, SessionOptions, Stream,
+    Carrier, Ending, First, Handler, Inbound, Incoming, Keyring, Request, Rescue, Session, SessionOptions, Stream,
 };
 use longshore_wire::{Code, Failure, Outcome, Role};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -23,6 +23,8 @@ on_every_carrier!(
     a_lost_worker_is_told_with_its_outcome,
     a_closed_worker_is_not_done,
     directions_reach_the_dialler,
+    what_a_lost_session_owes_is_taken_back,
+    some_requests_are_settled_before_the_queue,
 );
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -263,4 +265,77 @@ async fn directions_reach_the_dialler(carrier: Carrier) {
     control.close(Failure::new(Code::Unavailable, "plain"));
     let plain = worker.ended().await;
     assert_eq!((plain.retry_after, plain.go_to.len()), (None, 0));
+}
+
+/// Passes every request on, and answers those that come back with what is known of them.
+struct Mender {
+    to: Session,
+    seen: Mutex<Vec<Outcome>>,
+}
+
+struct Mending(Arc<Mender>);
+
+impl First for Mending {
+    fn take(&self, request: Request) -> Option<Request> {
+        if &request.body[..] == b"for the queue" {
+            return Some(request);
+        }
+        let body = request.body.clone();
+        request.pass_or(&self.0.to, body, self.0.clone());
+        None
+    }
+}
+
+impl Rescue for Mender {
+    fn lost(&self, request: Request, failure: Failure) {
+        self.seen.lock().unwrap().push(failure.outcome);
+        assert!(request.deadline > Instant::now());
+        let answer = [b"mended ", &request.body[..]].concat();
+        request.answer(answer);
+    }
+}
+
+/// A relay that mends, its asker, and the worker behind it.
+async fn mended(carrier: Carrier) -> (Arc<Mender>, Session, Inbound, Session, Inbound) {
+    let (worker, inbound, far) = session(carrier, 3, None).await;
+    let mender = Arc::new(Mender { to: far, seen: Mutex::default() });
+    let cluster = Cluster::new();
+    let dialler = Dialler {
+        me: identity(2, Role::Worker),
+        keyring: Keyring::new(cluster.worker.clone(), "worker".to_owned()),
+        expect: Role::Control,
+    };
+    let (dialled, accepted) = cluster.meet(&dialler, pair(carrier).await).await;
+    let (asker, quiet) = Session::start(dialled.unwrap(), SessionOptions::default());
+    drop(quiet);
+    let first = Arc::new(Mending(Arc::clone(&mender)));
+    let (near, queue) = Session::start_with(accepted.unwrap(), SessionOptions::default(), first);
+    drop(near);
+    (mender, asker, queue, worker, inbound)
+}
+
+async fn what_a_lost_session_owes_is_taken_back(carrier: Carrier) {
+    let (mender, asker, _queue, worker, mut inbound) = mended(carrier).await;
+    let (answer, ()) = tokio::join!(asker.request(b"this".to_vec(), PATIENCE), async {
+        let held = next_request(&mut inbound).await;
+        worker.abort();
+        worker.closed().await;
+        drop(held);
+    });
+    assert_eq!(answer.unwrap(), &b"mended this"[..]);
+    mender.to.closed().await;
+    assert_eq!(asker.request(b"that".to_vec(), PATIENCE).await.unwrap(), &b"mended that"[..]);
+    assert_eq!(*mender.seen.lock().unwrap(), [Outcome::Unknown, Outcome::NotDone]);
+}
+
+async fn some_requests_are_settled_before_the_queue(carrier: Carrier) {
+    let (_mender, asker, mut queue, _worker, mut inbound) = mended(carrier).await;
+    let (queued, ()) = tokio::join!(asker.request(b"for the queue".to_vec(), PATIENCE), async {
+        next_request(&mut queue).await.answer(&b"queued"[..]);
+    });
+    assert_eq!(queued.unwrap(), &b"queued"[..]);
+    let (passed, ()) = tokio::join!(asker.request(b"to the worker".to_vec(), PATIENCE), async {
+        next_request(&mut inbound).await.answer(&b"passed"[..]);
+    });
+    assert_eq!(passed.unwrap(), &b"passed"[..]);
 }

@@ -1,0 +1,194 @@
+//! Requests to job classes as opaque bytes, each with an id under which its outcome can be asked for later.
+//!
+//! Protocol version 2: a peer of version 1 is never sent any of these. They are the hottest messages that there are, so
+//! they are read in place and written into one buffer.
+
+use crate::{Failure, NodeId, RequestId};
+use serde::{Deserialize, Serialize};
+
+/// The first protocol version that knows these messages.
+pub const RELAY_VERSION: u16 = 2;
+
+/// How every relay begins: a map of one entry, its key `relay`.
+const TAG: &[u8] = b"\x81\xa5relay";
+/// Room for the names, the ids and the lengths of a relay, in bytes.
+const ENVELOPE: usize = 96;
+
+/// A relay read in place: of a client, of a control node, or for a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RelayView<'a> {
+    /// Names the request for its whole life.
+    pub id: RequestId,
+    /// The worker; absent in what the worker itself gets.
+    #[serde(default)]
+    pub node: Option<NodeId>,
+    /// The job class.
+    #[serde(borrow)]
+    pub class: &'a str,
+    /// What is asked.
+    #[serde(borrow, with = "serde_bytes")]
+    pub body: &'a [u8],
+}
+
+impl<'a> RelayView<'a> {
+    /// Reads a relay; `None` for everything else, and for one that is written in a rare form: decode that as a whole.
+    pub fn read(message: &'a [u8]) -> Option<Self> {
+        rmp_serde::from_slice(message.strip_prefix(TAG)?).ok()
+    }
+
+    /// This relay as the worker gets it.
+    pub fn for_worker(&self) -> Vec<u8> {
+        self.write(None)
+    }
+
+    /// This relay as another control node gets it.
+    pub fn for_peer(&self, node: NodeId) -> Vec<u8> {
+        self.write(Some(node))
+    }
+
+    fn write(&self, node: Option<NodeId>) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(ENVELOPE + self.class.len() + self.body.len());
+        let written = Written { id: self.id, node, class: self.class, body: self.body };
+        bytes.extend_from_slice(TAG);
+        let mut serializer = rmp_serde::Serializer::new(&mut bytes).with_struct_map();
+        written.serialize(&mut serializer).expect("ids, text and bytes can be carried, and a Vec takes all");
+        bytes
+    }
+}
+
+/// The fields in the order of the owned messages.
+#[derive(Serialize)]
+struct Written<'a> {
+    id: RequestId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<NodeId>,
+    class: &'a str,
+    #[serde(with = "serde_bytes")]
+    body: &'a [u8],
+}
+
+/// Asks what became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeAsk {
+    /// The request.
+    pub id: RequestId,
+    /// The boot of the worker to which it was sent, as far as known. Only a worker of this very boot can say that the
+    /// request never came; from then on it refuses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<RequestId>,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeReply {
+    /// It was answered.
+    Done {
+        /// With this.
+        reply: RelayResult,
+    },
+    /// It is in work.
+    Running,
+    /// It never came, and is refused if it still comes.
+    NotDone,
+    /// The worker was started anew since, or has forgotten it.
+    Unknown,
+}
+
+/// A worker's answer to a relay, as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelayResult {
+    /// Its bytes.
+    Ok(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// Its failure.
+    Failed(Failure),
+}
+
+impl From<RelayResult> for Result<Vec<u8>, Failure> {
+    fn from(result: RelayResult) -> Self {
+        match result {
+            RelayResult::Ok(bytes) => Ok(bytes),
+            RelayResult::Failed(failure) => Err(failure),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::FromClient;
+    use crate::edge::ToWorker;
+    use crate::peer::PeerRequest;
+    use crate::{Code, decode, encode};
+
+    const ID: RequestId = RequestId::from_u128(7);
+    const NODE: NodeId = NodeId::from_u128(9);
+
+    fn view(node: Option<NodeId>) -> RelayView<'static> {
+        RelayView { id: ID, node, class: "echo", body: b"\x00\xff" }
+    }
+
+    /// What another program writes by hand: names in MessagePack, the body as `bin`.
+    fn golden(node: Option<NodeId>) -> Vec<u8> {
+        let mut bytes = b"\x81\xa5relay".to_vec();
+        bytes.push(if node.is_some() { 0x84 } else { 0x83 });
+        bytes.extend_from_slice(b"\xa2id\xba00000000000000000000000007");
+        if let Some(node) = node {
+            bytes.extend_from_slice(b"\xa4node\xba");
+            bytes.extend_from_slice(node.to_string().as_bytes());
+        }
+        bytes.extend_from_slice(b"\xa5class\xa4echo\xa4body\xc4\x02\x00\xff");
+        bytes
+    }
+
+    #[test]
+    fn golden_relays() {
+        let to_worker = ToWorker::Relay { id: ID, class: "echo".into(), body: vec![0, 255] };
+        assert_eq!(encode(&to_worker), golden(None));
+        assert_eq!(view(None).for_worker(), golden(None));
+        assert_eq!(RelayView::read(&golden(None)), Some(view(None)));
+        assert_eq!(decode::<ToWorker>(&golden(None)).unwrap(), to_worker);
+
+        let from_client = FromClient::Relay { id: ID, node: NODE, class: "echo".into(), body: vec![0, 255] };
+        let from_peer = PeerRequest::Relay { id: ID, node: NODE, class: "echo".into(), body: vec![0, 255] };
+        assert_eq!(encode(&from_client), golden(Some(NODE)));
+        assert_eq!(encode(&from_peer), golden(Some(NODE)));
+        assert_eq!(view(None).for_peer(NODE), golden(Some(NODE)));
+        assert_eq!(RelayView::read(&golden(Some(NODE))), Some(view(Some(NODE))));
+        assert_eq!(decode::<FromClient>(&golden(Some(NODE))).unwrap(), from_client);
+    }
+
+    #[test]
+    fn a_rare_form_is_decoded_as_a_whole() {
+        // A map with a 16-bit length, and the body as an array of numbers: legal MessagePack.
+        let mut bytes = b"\xde\x00\x01\xa5relay\x83\xa2id\xba00000000000000000000000007".to_vec();
+        bytes.extend_from_slice(b"\xa5class\xa4echo\xa4body\x92\x00\xcc\xff");
+        assert_eq!(RelayView::read(&bytes), None);
+        let expected = ToWorker::Relay { id: ID, class: "echo".into(), body: vec![0, 255] };
+        assert_eq!(decode::<ToWorker>(&bytes).unwrap(), expected);
+        assert_eq!(RelayView::read(b"\x81\xa5relay"), None);
+        assert_eq!(RelayView::read(&encode(&PeerRequest::ReadIndex)), None);
+    }
+
+    #[test]
+    fn outcomes_round_trip() {
+        let ask = OutcomeAsk { id: ID, boot: None };
+        assert_eq!(encode(&ask), b"\x81\xa2id\xba00000000000000000000000007");
+        assert_eq!(decode::<OutcomeAsk>(&encode(&ask)).unwrap(), ask);
+        let failed = RelayResult::Failed(Failure::new(Code::NotFound, "no such class"));
+        let replies = [
+            OutcomeReply::Done { reply: RelayResult::Ok(vec![1, 2]) },
+            OutcomeReply::Done { reply: failed },
+            OutcomeReply::Running,
+            OutcomeReply::NotDone,
+            OutcomeReply::Unknown,
+        ];
+        for reply in replies {
+            assert_eq!(decode::<OutcomeReply>(&encode(&reply)).unwrap(), reply);
+        }
+        assert_eq!(encode(&OutcomeReply::NotDone), b"\xa8not_done");
+        let done = OutcomeReply::Done { reply: RelayResult::Ok(vec![7]) };
+        assert_eq!(encode(&done), b"\x81\xa4done\x81\xa5reply\x81\xa2ok\xc4\x01\x07");
+    }
+}
