@@ -3,7 +3,7 @@
 //!
 //! A call while the worker is connected is declined: it looks for nobody then.
 
-use crate::link::{Connector, Line, LinkState};
+use crate::link::{Connector, Line, LinkState, Relays};
 use crate::vital::Vital;
 use longshore_transport::{
     Identity, Keyring, ListenError, ListenOptions, Listener, Pending, Session, SessionOptions, answer,
@@ -63,6 +63,7 @@ pub(crate) struct Porter {
     identity: Identity,
     keyring: Keyring,
     session: SessionOptions,
+    relays: Arc<Relays>,
     state: watch::Receiver<LinkState>,
 }
 
@@ -70,7 +71,7 @@ impl Porter {
     /// As who dials out.
     pub(crate) fn of(connector: &Connector, state: watch::Receiver<LinkState>) -> Self {
         let (identity, keyring) = (connector.identity.clone(), connector.keyring.clone());
-        Self { identity, keyring, session: connector.session.clone(), state }
+        Self { identity, keyring, session: connector.session.clone(), relays: Arc::clone(&connector.relays), state }
     }
 }
 
@@ -98,7 +99,7 @@ async fn receive(pending: Pending, porter: Arc<Porter>, lines: mpsc::Sender<Line
         Err(error) => return tracing::debug!(%error, "a caller did not prove itself"),
     };
     let (caller, remote) = (proven.peer.node, proven.peer.remote);
-    let (session, inbound) = Session::start(proven, porter.session.clone());
+    let (session, inbound) = Session::start_with(proven, porter.session.clone(), Arc::clone(&porter.relays) as _);
     if porter.state.borrow().status.is_some() {
         session.close(Failure::new(Code::Conflict, "this worker is connected already"));
         return;

@@ -20,6 +20,7 @@ mod folder;
 mod link;
 mod logs;
 mod options;
+mod outcomes;
 mod socket;
 mod supervisor;
 mod tasklog;

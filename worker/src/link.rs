@@ -10,11 +10,13 @@
 
 mod connect;
 mod engine;
+mod relays;
 mod report;
 mod serve;
 
 pub(crate) use connect::{Connector, Line, Presence};
 pub(crate) use engine::Pauses;
+pub(crate) use relays::Relays;
 pub(crate) use report::Reporter;
 pub(crate) use serve::Desk;
 

@@ -4,7 +4,7 @@ use crate::cache::Cache;
 use crate::callers::{Doors, Porter};
 use crate::fence::Fence;
 use crate::folder::Folder;
-use crate::link::{Connector, Desk, Link, LinkState, Presence, Reporter};
+use crate::link::{Connector, Desk, Link, LinkState, Presence, Relays, Reporter};
 use crate::socket::{Place, Sockets};
 use crate::supervisor::machine::STOP_GRACE;
 use crate::supervisor::{Ground, Supervisor};
@@ -117,9 +117,11 @@ impl Worker {
         let on_stop = options.on_stop;
         let link_state = watch::channel(LinkState::default()).0;
         let links = link_state.subscribe();
-        let desk = Desk { fence: Arc::clone(&fence), supervisor: supervisor.clone(), cache, tracker: tracker.clone() };
         let published = doors.published.clone();
-        let parts = Parts { node, discovery, fence, published, reporter: reporter.clone(), tracker: tracker.clone() };
+        let relays = Arc::new(Relays::new(RequestId::from_u128(Ulid::generate().into())));
+        let desk = Desk::new(&fence, &supervisor, cache, &relays, &tracker);
+        let reporting = reporter.clone();
+        let parts = Parts { node, discovery, fence, published, reporter: reporting, relays, tracker: tracker.clone() };
         let pauses = crate::link::Pauses::new(options.backoff.clone());
         let connector = connector(options, parts);
         let porter = Porter::of(&connector, links.clone());
@@ -254,6 +256,7 @@ struct Parts {
     fence: Arc<Fence>,
     published: Vec<ClusterUri>,
     reporter: Reporter,
+    relays: Arc<Relays>,
     tracker: TaskTracker,
 }
 
@@ -273,13 +276,14 @@ fn connector(options: Options, parts: Parts) -> Connector {
         fence: parts.fence,
         presence: Presence {
             name: options.name,
-            boot: RequestId::from_u128(Ulid::generate().into()),
+            boot: parts.relays.boot(),
             labels: options.labels,
             release: options.release,
             runtimes: options.runtimes,
             published: parts.published,
         },
         reporter: parts.reporter,
+        relays: parts.relays,
         tracker: parts.tracker,
     }
 }

@@ -3,6 +3,7 @@
 //! A session that only carries a tunnel stays open as long as the tunnel lives, and closes with it.
 
 use super::engine::{LONGEST_WAIT, Owner, Step, Walk};
+use super::relays::Relays;
 use super::report::Reporter;
 use crate::fence::Fence;
 use crate::options::LinkStatus;
@@ -167,6 +168,7 @@ pub(crate) struct Connector {
     pub(crate) fence: Arc<Fence>,
     pub(crate) presence: Presence,
     pub(crate) reporter: Reporter,
+    pub(crate) relays: Arc<Relays>,
     pub(crate) tracker: TaskTracker,
 }
 
@@ -306,7 +308,7 @@ impl Connector {
     async fn establish(&self, link: Link) -> Result<Line, Trouble> {
         let proven = prove(link, &self.identity, &self.keyring, Role::Control).await;
         let proven = proven.map_err(|error| Trouble::refused(&error))?;
-        let (session, inbound) = Session::start(proven, self.session.clone());
+        let (session, inbound) = Session::start_with(proven, self.session.clone(), Arc::clone(&self.relays) as _);
         Ok(Line { guard: Arc::new(Guard(session)), inbound: Some(inbound), base: None })
     }
 }

@@ -3,6 +3,7 @@
 //! Orders are queued in the order in which they came; requests to job classes, archives and logs each run by themselves.
 
 use super::engine::Owner;
+use super::relays::{Relays, no_class};
 use crate::cache::Cache;
 use crate::fence::Fence;
 use crate::logs;
@@ -21,13 +22,25 @@ const FINISH: Duration = Duration::from_secs(10);
 
 /// Where everything that arrives is handed on.
 pub(crate) struct Desk {
-    pub(crate) fence: Arc<Fence>,
-    pub(crate) supervisor: Supervisor,
-    pub(crate) cache: Arc<Cache>,
-    pub(crate) tracker: TaskTracker,
+    fence: Arc<Fence>,
+    supervisor: Supervisor,
+    cache: Arc<Cache>,
+    relays: Arc<Relays>,
+    tracker: TaskTracker,
 }
 
 impl Desk {
+    pub(crate) fn new(
+        fence: &Arc<Fence>,
+        supervisor: &Supervisor,
+        cache: Arc<Cache>,
+        relays: &Arc<Relays>,
+        tracker: &TaskTracker,
+    ) -> Self {
+        let (fence, relays) = (Arc::clone(fence), Arc::clone(relays));
+        Self { fence, supervisor: supervisor.clone(), cache, relays, tracker: tracker.clone() }
+    }
+
     /// Serves a session until it ends. A new owner is passed to `moved`.
     pub(super) async fn serve(self: Arc<Self>, mut inbound: Inbound, moved: watch::Sender<Option<Owner>>) {
         while let Some(incoming) = inbound.next().await {
@@ -57,9 +70,13 @@ impl Desk {
             },
             Ok(ToWorker::Request(ClassRequest { class, body })) => request.reply(match class.as_str() {
                 "echo" => Ok(encode(&body)),
-                _ => Err(Failure::new(Code::NotFound, format!("this worker has no job class '{class}'"))),
+                _ => Err(no_class(&class)),
             }),
-            Err(error) => request.reply(Err(Failure::new(Code::Invalid, error.to_string()))),
+            Ok(ToWorker::Relay { id, class, body }) => {
+                request.reply(self.relays.answer(id, &class, body.into()).map(Vec::from));
+            }
+            Ok(ToWorker::Outcome(ask)) => request.reply(Ok(encode(&self.relays.outcome(ask)))),
+            Err(error) => request.reply(Err(Failure::new(Code::Unsupported, error.to_string()))),
         }
     }
 

@@ -1,0 +1,169 @@
+//! What became of the last requests, so that whoever lost the session between request and reply can still learn it.
+//!
+//! Bound to one start of this worker: it says that a request never came only when it has been here all the time and has
+//! forgotten none; from then on it refuses that request. A repeat of a request gets the first outcome. Holds at most
+//! [`MAX_KEPT`] outcomes and [`MAX_BYTES`] bytes of replies.
+
+use bytes::Bytes;
+use longshore_wire::relay::{OutcomeAsk, OutcomeReply, RelayResult};
+use longshore_wire::{Code, Failure, RequestId};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+/// Outcomes that are kept: more than can be in flight on one session at its default limits.
+const MAX_KEPT: usize = 1024;
+/// Bytes of replies that are kept.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// The outcomes of one start of the worker.
+#[derive(Debug)]
+pub(crate) struct Outcomes {
+    boot: RequestId,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    outcomes: HashMap<RequestId, Kind>,
+    oldest_first: VecDeque<RequestId>,
+    bytes: usize,
+    /// Whether any outcome had to go.
+    forgetful: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Answered(Result<Bytes, Failure>),
+    /// Somebody was told that it never came.
+    Denied,
+}
+
+impl Kind {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Answered(Ok(reply)) => reply.len(),
+            Self::Answered(Err(failure)) => failure.message.len(),
+            Self::Denied => 0,
+        }
+    }
+}
+
+impl Outcomes {
+    pub(crate) fn new(boot: RequestId) -> Self {
+        Self { boot, kept: Mutex::default() }
+    }
+
+    /// Carries a request out once: what came of it is kept, and a repeat gets it again.
+    pub(crate) fn once(&self, id: RequestId, work: impl FnOnce() -> Result<Bytes, Failure>) -> Result<Bytes, Failure> {
+        let mut guard = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = &mut *guard;
+        let place = match kept.outcomes.entry(id) {
+            Entry::Vacant(place) => place,
+            Entry::Occupied(known) => {
+                return match known.get() {
+                    Kind::Answered(reply) => reply.clone(),
+                    Kind::Denied => Err(Failure::new(
+                        Code::Conflict,
+                        format!("request {id} came after its asker was told that it had not; it is not carried out"),
+                    )),
+                };
+            }
+        };
+        let reply = work();
+        let kind = Kind::Answered(reply.clone());
+        kept.bytes += kind.bytes();
+        place.insert(kind);
+        kept.oldest_first.push_back(id);
+        kept.trim();
+        reply
+    }
+
+    /// What became of a request.
+    pub(crate) fn ask(&self, ask: OutcomeAsk) -> OutcomeReply {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match kept.outcomes.get(&ask.id) {
+            Some(Kind::Answered(Ok(reply))) => OutcomeReply::Done { reply: RelayResult::Ok(reply.to_vec()) },
+            Some(Kind::Answered(Err(failure))) => OutcomeReply::Done { reply: RelayResult::Failed(failure.clone()) },
+            Some(Kind::Denied) => OutcomeReply::NotDone,
+            None if ask.boot == Some(self.boot) && !kept.forgetful => {
+                kept.outcomes.insert(ask.id, Kind::Denied);
+                kept.oldest_first.push_back(ask.id);
+                kept.trim();
+                OutcomeReply::NotDone
+            }
+            None => OutcomeReply::Unknown,
+        }
+    }
+}
+
+impl Kept {
+    fn trim(&mut self) {
+        while self.oldest_first.len() > MAX_KEPT || self.bytes > MAX_BYTES {
+            let Some(gone) = self.oldest_first.pop_front() else { return };
+            self.bytes -= self.outcomes.remove(&gone).map_or(0, |kind| kind.bytes());
+            self.forgetful = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_wire::Outcome;
+
+    const BOOT: RequestId = RequestId::from_u128(99);
+
+    fn id(number: usize) -> RequestId {
+        RequestId::from_u128(number as u128)
+    }
+
+    fn ask(outcomes: &Outcomes, number: usize) -> OutcomeReply {
+        outcomes.ask(OutcomeAsk { id: id(number), boot: Some(BOOT) })
+    }
+
+    #[test]
+    fn a_repeat_gets_the_first_outcome() {
+        let outcomes = Outcomes::new(BOOT);
+        let refused = Failure::new(Code::NotFound, "no such class");
+        assert_eq!(outcomes.once(id(1), || Ok(Bytes::from_static(b"one"))).unwrap(), &b"one"[..]);
+        assert_eq!(outcomes.once(id(1), || panic!("carried out twice")).unwrap(), &b"one"[..]);
+        assert_eq!(outcomes.once(id(2), || Err(refused.clone())), Err(refused.clone()));
+        assert_eq!(ask(&outcomes, 1), OutcomeReply::Done { reply: RelayResult::Ok(b"one".to_vec()) });
+        assert_eq!(ask(&outcomes, 2), OutcomeReply::Done { reply: RelayResult::Failed(refused) });
+    }
+
+    #[test]
+    fn what_never_came_is_refused_from_then_on() {
+        let outcomes = Outcomes::new(BOOT);
+        assert_eq!(ask(&outcomes, 1), OutcomeReply::NotDone);
+        let late = outcomes.once(id(1), || panic!("carried out after all")).unwrap_err();
+        assert_eq!((late.code, late.outcome), (Code::Conflict, Outcome::NotDone));
+        assert_eq!(ask(&outcomes, 1), OutcomeReply::NotDone);
+    }
+
+    #[test]
+    fn another_start_knows_nothing() {
+        let outcomes = Outcomes::new(BOOT);
+        for boot in [None, Some(id(98))] {
+            assert_eq!(outcomes.ask(OutcomeAsk { id: id(1), boot }), OutcomeReply::Unknown);
+        }
+        assert!(outcomes.once(id(1), || Ok(Bytes::new())).is_ok(), "an unknown one is not refused");
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_forgotten_is_unknown() {
+        let outcomes = Outcomes::new(BOOT);
+        for number in 0..MAX_KEPT {
+            outcomes.once(id(number), || Ok(Bytes::new())).unwrap();
+        }
+        assert!(matches!(ask(&outcomes, 0), OutcomeReply::Done { .. }));
+        outcomes.once(id(5000), || Ok(Bytes::new())).unwrap();
+        assert_eq!(ask(&outcomes, 0), OutcomeReply::Unknown);
+        assert!(matches!(ask(&outcomes, 1), OutcomeReply::Done { .. }));
+        outcomes.once(id(5001), || Ok(vec![0; MAX_BYTES].into())).unwrap();
+        outcomes.once(id(5002), || Ok(Bytes::from_static(b"x"))).unwrap();
+        assert_eq!(ask(&outcomes, 5001), OutcomeReply::Unknown);
+        assert!(matches!(ask(&outcomes, 5002), OutcomeReply::Done { .. }));
+    }
+}
