@@ -94,6 +94,8 @@ pub(crate) enum Command {
     Task(task::Task),
     /// Send one request to a worker and print its reply
     Request(task::Request),
+    /// What became of a request whose reply was lost
+    Outcome(task::Outcome),
     /// The key-value store
     #[command(subcommand)]
     Kv(kv::Kv),

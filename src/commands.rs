@@ -61,6 +61,7 @@ pub(crate) async fn dispatch(args: Args) -> anyhow::Result<()> {
         Command::Flow(args) => flow::flow(&remote()?, args).await,
         Command::Task(args) => task::task(&remote()?, args).await,
         Command::Request(args) => task::request(&remote()?, args).await,
+        Command::Outcome(args) => task::outcome(&remote()?, &args).await,
         Command::Kv(args) => kv::kv(&remote()?, args).await,
         Command::Bench(args) => bench::bench(args, globals.format()).await,
         Command::Version => version(globals.format()),

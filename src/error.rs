@@ -68,6 +68,16 @@ impl Failed {
         self.outcome
     }
 
+    /// Whether the answer was not awaited or did not come, so that nobody knows.
+    pub(crate) const fn is_doubtful(&self) -> bool {
+        self.outcome.is_none() && (self.exit == Exit::TimedOut as u8 || self.exit == Exit::Unreachable as u8)
+    }
+
+    /// The same with advice at its end.
+    pub(crate) fn advising(&self, advice: &str) -> Self {
+        Self { exit: self.exit, message: Some(format!("{self}; {advice}")), outcome: self.outcome }
+    }
+
     /// The same exit code without a word.
     pub(crate) const fn silent(&self) -> Self {
         Self { exit: self.exit, message: None, outcome: self.outcome }

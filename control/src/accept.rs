@@ -12,7 +12,7 @@ use crate::credentials::{self, Sessions};
 use crate::loops::Loops;
 use crate::peers::Peers;
 use crate::raft::Group;
-use crate::reach::Reach;
+use crate::relay::Relays;
 use crate::worker_link::{self, WorkerLinks};
 use longshore_transport::{
     Identity, Known, Link, Listener, Pending, Proven, Session, SessionOptions, Stream, Verifiers, verify,
@@ -28,7 +28,7 @@ pub(crate) struct Reception {
     pub(crate) me: Identity,
     pub(crate) group: Group,
     pub(crate) peers: Peers,
-    pub(crate) reach: Reach,
+    pub(crate) relays: Relays,
     pub(crate) workers: Arc<WorkerLinks>,
     pub(crate) loops: Loops,
     pub(crate) sessions: Sessions,
@@ -103,17 +103,26 @@ impl Reception {
     fn begin(&self, proven: Proven, bound: Result<(), Failure>) {
         let role = proven.peer.role;
         let options = if role == Role::Control { &self.peer_session } else { &self.session };
-        let (session, inbound) = Session::start(proven, options.clone());
         if let Err(failure) = bound {
-            tracing::warn!(node = %session.peer().node, "turned away: {failure}");
+            tracing::warn!(node = %proven.peer.node, "turned away: {failure}");
+            let (session, _) = Session::start(proven, options.clone());
             return session.close(failure);
         }
+        let first = match role {
+            Role::Control => Some(self.peers.first()),
+            Role::Client => Some(self.relays.first()),
+            Role::Worker => None,
+        };
+        let (session, inbound) = match first {
+            Some(first) => Session::start_with(proven, options.clone(), first),
+            None => Session::start(proven, options.clone()),
+        };
         let held = || (self.sessions.admit(&session), Goodbye(session.clone()));
         match role {
             // These are kept and ended by [`Peers`].
             Role::Control => self.peers.adopt(session, inbound),
             Role::Worker => self.until_over(held(), worker_link::serve(Arc::clone(&self.workers), session, inbound)),
-            Role::Client => self.until_over(held(), client_link::serve(self.reach.clone(), session, inbound)),
+            Role::Client => self.until_over(held(), client_link::serve(self.relays.clone(), session, inbound)),
         }
     }
 

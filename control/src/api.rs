@@ -3,7 +3,8 @@
 //! | path | methods |
 //! |---|---|
 //! | `/v1/cluster`, `/v1/cluster/voters` | GET; GET, PUT `{voters}` |
-//! | `/v1/nodes?where=`, `/v1/nodes/N`, `/v1/nodes/N/request` | GET; GET, DELETE; POST `{class, body, timeout_ms}` |
+//! | `/v1/nodes?where=`, `/v1/nodes/N`, `/v1/nodes/N/request` | GET; GET, DELETE; POST `{class, body, timeout_ms, id}` |
+//! | `/v1/nodes/N/requests/ID?boot=` | GET: what became of a request |
 //! | `/v1/nodes/connect` | POST `{uri}`: this node dials a worker that listens |
 //! | `/v1/apps`, `/v1/apps/A`, `/v1/apps/A/flows/F` | GET, PUT (a tar); GET, DELETE; POST `{instance, args, on, where}` |
 //! | `/v1/instances`, `/v1/instances/I`, `/v1/instances/I/stop` | GET; GET; POST |
@@ -27,6 +28,7 @@ mod nodes;
 mod precondition;
 mod problem;
 mod read;
+mod requests;
 mod serve;
 mod tasks;
 
@@ -42,6 +44,7 @@ use crate::peers::Peers;
 use crate::proxy::Proxies;
 use crate::raft::Group;
 use crate::reach::Reach;
+use crate::relay::Relays;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::response::Response;
@@ -63,6 +66,7 @@ pub(crate) struct Context {
     pub(crate) peers: Peers,
     pub(crate) proxies: Proxies,
     pub(crate) reach: Reach,
+    pub(crate) relays: Relays,
     pub(crate) kv: Kv,
     pub(crate) blobs: Blobs,
     pub(crate) supply: Arc<Supply>,
@@ -82,7 +86,8 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/connect", post(nodes::connect))
         .route("/v1/nodes/{node}", get(nodes::show).delete(nodes::remove).patch(nodes::change))
-        .route("/v1/nodes/{node}/request", post(nodes::request))
+        .route("/v1/nodes/{node}/request", post(requests::request))
+        .route("/v1/nodes/{node}/requests/{id}", get(requests::outcome))
         .route("/v1/apps/{app}", get(apps::show).delete(apps::remove))
         .route("/v1/apps/{app}/flows/{flow}", post(instances::start))
         .route("/v1/instances", get(instances::list))

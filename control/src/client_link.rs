@@ -1,14 +1,18 @@
 //! One session of an operator's program. Every request runs by itself; the session limits how many at a time.
+//!
+//! Relays never come here: they are settled where they arrive ([`crate::relay`]), but for those in a rare form.
 
-use crate::reach::Reach;
+use crate::identity::random_ulid;
+use crate::reach::Hop;
+use crate::relay::{Relay, Relays, json_reply};
 use longshore_transport::{Inbound, Incoming, Request, Session};
 use longshore_wire::client::FromClient;
-use longshore_wire::{Code, Failure, decode};
+use longshore_wire::{Code, Failure, RequestId, decode, encode};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// Serves a client until its session ends.
-pub(crate) async fn serve(reach: Reach, session: Session, mut inbound: Inbound) {
+pub(crate) async fn serve(relays: Relays, session: Session, mut inbound: Inbound) {
     tracing::info!(client = %session.peer().node, carrier = %session.peer().carrier, "client session");
     let mut jobs = JoinSet::new();
     loop {
@@ -16,7 +20,7 @@ pub(crate) async fn serve(reach: Reach, session: Session, mut inbound: Inbound) 
             biased;
             incoming = inbound.next() => match incoming {
                 None => return,
-                Some(Incoming::Request(request)) => drop(jobs.spawn(answer(reach.clone(), request))),
+                Some(Incoming::Request(request)) => drop(jobs.spawn(answer(relays.clone(), request))),
                 Some(Incoming::Open { stream, .. }) => {
                     stream.reset(Failure::new(Code::Unsupported, "clients open no streams in this release"));
                 }
@@ -27,13 +31,27 @@ pub(crate) async fn serve(reach: Reach, session: Session, mut inbound: Inbound) 
     }
 }
 
-async fn answer(reach: Reach, request: Request) {
+async fn answer(relays: Relays, request: Request) {
     let reply = match decode::<FromClient>(&request.body) {
-        Ok(FromClient::Request { node, request: asked }) => {
-            let wait = request.deadline.saturating_duration_since(Instant::now());
-            reach.request(node, asked, wait).await.map(Vec::from)
-        }
+        Ok(asked) => ask(&relays, asked, request.deadline).await,
         Err(error) => Err(Failure::new(Code::Unsupported, error.to_string())),
     };
     request.reply(reply);
+}
+
+async fn ask(relays: &Relays, asked: FromClient, deadline: Instant) -> Result<Vec<u8>, Failure> {
+    match asked {
+        FromClient::Request { node, request } => {
+            let id = RequestId::from_u128(random_ulid());
+            let reply = relays.ask_json((id, node), request, Hop::Allowed, deadline).await?;
+            json_reply(&reply).map(|reply| encode(&reply))
+        }
+        FromClient::Relay { id, node, class, body } => {
+            let relay = Relay { id, node, class, body: body.into() };
+            relays.ask(&relay, Hop::Allowed, deadline).await.map(Vec::from)
+        }
+        FromClient::Outcome { node, ask } => {
+            relays.outcome(node, ask, Hop::Allowed, deadline).await.map(|reply| encode(&reply))
+        }
+    }
 }

@@ -31,6 +31,7 @@ mod proxy;
 mod raft;
 mod reach;
 mod register;
+mod relay;
 mod ring;
 mod splice;
 mod worker_link;

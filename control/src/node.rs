@@ -23,6 +23,7 @@ use crate::peers::{Peers, PeersOptions};
 use crate::proxy::{Proxies, ProxyOptions};
 use crate::raft::{Bootstrapping, Group, GroupError, GroupOptions};
 use crate::reach::Reach;
+use crate::relay::Relays;
 use crate::worker_link::{Attaching, WorkerLinks};
 use crate::{register, ring};
 use longshore_discovery::{Discovery, DiscoveryError};
@@ -281,6 +282,7 @@ impl Parts {
             attach_grace: timers.attach_grace,
         });
         let reach = Reach::new(node, group.clone(), peers.clone(), proxies.clone());
+        let relays = Relays::new(reach.clone(), loops.clone());
         let kv = Kv::new(group.clone());
         let attaching = Attaching {
             me: node,
@@ -296,7 +298,7 @@ impl Parts {
             me: identity,
             group: group.clone(),
             peers: peers.clone(),
-            reach: reach.clone(),
+            relays: relays.clone(),
             workers,
             loops: loops.clone(),
             sessions: sessions.clone(),
@@ -307,6 +309,7 @@ impl Parts {
         peers.serve(Arc::new(PeerService {
             group: group.clone(),
             reach: reach.clone(),
+            relays: relays.clone(),
             supply: Arc::clone(&supply),
             reception: reception.clone(),
             credentials: credentials.clone(),
@@ -330,6 +333,7 @@ impl Parts {
             peers,
             proxies,
             reach,
+            relays,
             kv,
             blobs,
             supply,

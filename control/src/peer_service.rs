@@ -5,16 +5,19 @@
 use crate::accept::Reception;
 use crate::blobs::Supply;
 use crate::credentials::Reporter;
+use crate::identity::random_ulid;
 use crate::peers::{Answer, Serve};
 use crate::raft::Group;
-use crate::reach::Reach;
+use crate::reach::{Hop, Reach};
+use crate::relay::{Relay, Relays, json_reply};
 use crate::splice::splice;
 use longshore_state::{Command, ControlNode};
-use longshore_transport::{Peer, Stream};
+use longshore_transport::{Peer, Request, Stream};
 use longshore_wire::peer::{Join, OpenPeer, PeerRequest};
-use longshore_wire::{Code, Failure, encode};
+use longshore_wire::{Code, Failure, RequestId, encode};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Time for a worker to answer a request that came through another node. The asker gives up earlier if it wants.
 const WORKER: Duration = Duration::from_secs(300);
@@ -23,6 +26,7 @@ const WORKER: Duration = Duration::from_secs(300);
 pub(crate) struct PeerService {
     pub(crate) group: Group,
     pub(crate) reach: Reach,
+    pub(crate) relays: Relays,
     pub(crate) supply: Arc<Supply>,
     pub(crate) reception: Reception,
     pub(crate) credentials: Reporter,
@@ -32,8 +36,22 @@ impl Serve for PeerService {
     fn request(&self, from: Peer, request: PeerRequest) -> Answer<Result<Vec<u8>, Failure>> {
         match request {
             PeerRequest::Worker { node, request } => {
-                let reach = self.reach.clone();
-                Box::pin(async move { reach.request_here(node, request, WORKER).await.map(Vec::from) })
+                let (relays, deadline) = (self.relays.clone(), Instant::now() + WORKER);
+                let id = RequestId::from_u128(random_ulid());
+                Box::pin(async move {
+                    let reply = relays.ask_json((id, node), request, Hop::Never, deadline).await?;
+                    json_reply(&reply).map(|reply| encode(&reply))
+                })
+            }
+            // Only those that are written in a rare form come here.
+            PeerRequest::Relay { id, node, class, body } => {
+                let (relays, deadline) = (self.relays.clone(), Instant::now() + WORKER);
+                let relay = Relay { id, node, class, body: body.into() };
+                Box::pin(async move { relays.ask(&relay, Hop::Never, deadline).await.map(Vec::from) })
+            }
+            PeerRequest::Outcome { node, ask } => {
+                let (relays, deadline) = (self.relays.clone(), Instant::now() + WORKER);
+                Box::pin(async move { Ok(encode(&relays.outcome(node, ask, Hop::Never, deadline).await?)) })
             }
             PeerRequest::CredentialUse { nodes_of } => {
                 let credentials = self.credentials.clone();
@@ -44,6 +62,10 @@ impl Serve for PeerService {
                 Box::pin(async { Err(Failure::new(Code::Internal, "the group's requests are not answered here")) })
             }
         }
+    }
+
+    fn relay(&self, request: Request) -> Option<Request> {
+        self.relays.take(request, Hop::Never)
     }
 
     fn open(&self, _from: Peer, head: OpenPeer, stream: Stream) -> Answer<()> {

@@ -23,7 +23,7 @@ use self::fresh::Rest;
 use self::serve::Handler;
 use self::table::Table;
 use longshore_discovery::Discovery;
-use longshore_transport::{DialOptions, Identity, Inbound, Keyring, Session, SessionOptions};
+use longshore_transport::{DialOptions, First, Identity, Inbound, Keyring, Session, SessionOptions};
 use longshore_wire::peer::{Join, OpenPeer, PeerRequest};
 use longshore_wire::{ClusterUri, Code, Endpoint, Failure, NodeId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -121,6 +121,11 @@ impl Peers {
     /// Says who answers Raft messages, proposals, read indexes and snapshots.
     pub(crate) fn serve_group(&self, handler: Arc<dyn Serve>) {
         self.0.group.set(Some(handler));
+    }
+
+    /// Whoever settles some requests of a session with a control node where they arrive.
+    pub(crate) fn first(&self) -> Arc<dyn First> {
+        Arc::new(serve::Relayed(self.clone()))
     }
 
     /// Takes over a proven session with a control node and serves it until it ends.

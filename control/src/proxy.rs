@@ -24,7 +24,7 @@ use crate::loops::Loops;
 use crate::raft::Group;
 use longshore_transport::Session;
 use longshore_wire::edge::NotifyWorker;
-use longshore_wire::{Epoch, NodeId, encode};
+use longshore_wire::{Epoch, NodeId, RequestId, encode};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -83,6 +83,11 @@ impl Proxies {
     /// The live session with a worker, when this node drives it.
     pub(crate) fn session(&self, worker: NodeId) -> Option<Session> {
         self.read().get(&worker)?.session()
+    }
+
+    /// The same, and the boot that attached over it.
+    pub(crate) fn seated(&self, worker: NodeId) -> Option<(Session, RequestId)> {
+        self.read().get(&worker)?.seated()
     }
 
     /// How many workers this node drives now.

@@ -49,6 +49,18 @@ pub(crate) struct Request {
     pub(crate) json: Value,
 }
 
+/// `longshore outcome`
+#[derive(Debug, Args)]
+pub(crate) struct Outcome {
+    /// Name, node id, short id, or a unique beginning of either id
+    pub(crate) node: String,
+    /// The request's id, as `longshore request` printed it
+    pub(crate) id: String,
+    /// The worker's boot at the time, as printed with the id: only then the worker can say that the request never came
+    #[arg(long, value_name = "ID")]
+    pub(crate) boot: Option<String>,
+}
+
 fn json(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
 }

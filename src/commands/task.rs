@@ -1,10 +1,11 @@
 //! `longshore task` and `longshore request`: what runs on the workers, and a word with one of them.
 
 use super::{Remote, items, node};
-use crate::args::task::{Logs, Request, Task};
+use crate::args::task::{Logs, Outcome, Request, Task};
 use crate::client::{Call, path, query};
 use crate::error::{Exit, Failed};
 use crate::output::{self, Format, Table, cell};
+use longshore_wire::RequestId;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 
@@ -67,23 +68,56 @@ async fn logs(remote: &Remote, args: &Logs) -> anyhow::Result<()> {
 }
 
 pub(super) async fn request(remote: &Remote, args: Request) -> anyhow::Result<()> {
-    let timeout = u64::try_from(remote.client.timeout().as_millis()).unwrap_or(u64::MAX);
-    let wish = json!({"class": args.class, "body": args.json, "timeout_ms": timeout});
+    let id = RequestId::from_u128(ulid::Ulid::generate().into());
+    let wish = json!({"class": args.class, "body": args.json, "timeout_ms": millis(remote), "id": id});
     let call = Call::post(path("/v1/nodes/{}/request", &[&args.node]), &wish);
     match remote.client.json(call).await {
-        Ok(answer) => remote.print(&answer, |answer| output::json(&answer["reply"])),
-        Err(error) => Err(refused(remote, &args, error)?),
+        Ok(answer) => remote.print(&answer, |answer| {
+            let reply = if answer["reply"].is_null() { &answer["reply_base64"] } else { &answer["reply"] };
+            output::json(reply)
+        }),
+        Err(error) => Err(refused(remote, &args, id, error)?),
     }
 }
 
+/// Time for the worker: the API's answer, that nobody knows, must still come within ours.
+fn millis(remote: &Remote) -> u64 {
+    let timeout = remote.client.timeout();
+    u64::try_from((timeout - timeout / 20).as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Programs want to know whether a request that failed was carried out; people read it in the sentence.
-fn refused(remote: &Remote, args: &Request, error: anyhow::Error) -> anyhow::Result<anyhow::Error> {
-    let failed = error.downcast_ref::<Failed>();
-    let Some((failed, outcome)) = failed.and_then(|failed| Some((failed, failed.outcome()?))) else { return Ok(error) };
+fn refused(remote: &Remote, args: &Request, id: RequestId, error: anyhow::Error) -> anyhow::Result<anyhow::Error> {
+    let Some(failed) = error.downcast_ref::<Failed>() else { return Ok(error) };
+    let Some(outcome) = failed.outcome() else {
+        return Ok(match failed.is_doubtful() {
+            true => failed.advising(&format!("to ask later: `longshore outcome {} {id}`", args.node)).into(),
+            false => error,
+        });
+    };
     if remote.format != Format::Json {
         return Ok(error);
     }
     let (node, class) = (&args.node, &args.class);
-    output::json(&json!({"node": node, "class": class, "outcome": outcome, "error": failed.to_string()}))?;
+    output::json(&json!({"node": node, "class": class, "id": id, "outcome": outcome, "error": failed.to_string()}))?;
     Ok(failed.silent().into())
+}
+
+pub(super) async fn outcome(remote: &Remote, args: &Outcome) -> anyhow::Result<()> {
+    let query = query(&[("boot", args.boot.as_deref())]);
+    let call = Call::get(path("/v1/nodes/{}/requests/{}", &[&args.node, &args.id]) + &query);
+    let answer = remote.client.json(call).await?;
+    remote.print(&answer, |answer| {
+        let known = match answer["outcome"].as_str() {
+            Some("done") if answer["error"].is_object() => {
+                return output::line(&format!("it was answered with a failure: {}", cell(&answer["error"]["detail"])));
+            }
+            Some("done") if answer["reply"].is_null() => return output::json(&answer["reply_base64"]),
+            Some("done") => return output::json(&answer["reply"]),
+            Some("running") => "the worker still works on it",
+            Some("not_done") => "not done: it never came to the worker, and is refused if it still comes",
+            _ => "unknown: the worker was started anew since, or has forgotten it",
+        };
+        output::line(known)
+    })
 }

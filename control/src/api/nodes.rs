@@ -1,23 +1,17 @@
-//! `/v1/nodes`: all nodes, and requests to workers.
+//! `/v1/nodes`: all nodes.
 
 use super::problem::Problem;
 use super::read::{Asked, Freshness, asked, json};
 use super::{Answer, Api, Context};
 use axum::extract::Path;
-use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use longshore_state::{Command, Node, Selector, State};
-use longshore_wire::edge::ClassRequest;
 use longshore_wire::kv::Consistency;
 use longshore_wire::task::NodeState;
-use longshore_wire::{ClusterUri, Code, Epoch, Failure, decode};
+use longshore_wire::{ClusterUri, Code, Epoch, Failure};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::time::Duration;
-
-/// Time for a class request when the caller names none, and the most that it may name.
-const TIMEOUT_MS: (u64, u64) = (30_000, 300_000);
 
 /// Query of the list.
 #[derive(Debug, Deserialize)]
@@ -90,37 +84,6 @@ pub(super) async fn connect(api: Api, body: Bytes) -> Answer {
     let transport = peer.carrier.name();
     let answer = json!({"node": peer.node, "address": remote, "transport": transport, "version": peer.release});
     Ok(axum::Json(answer).into_response())
-}
-
-/// Body of a class request.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Asking {
-    class: String,
-    #[serde(default)]
-    body: Value,
-    timeout_ms: Option<u64>,
-}
-
-pub(super) async fn request(api: Api, Path(node): Path<String>, body: Bytes) -> Answer {
-    let Asking { class, body, timeout_ms } = json(&body)?;
-    let wait = Duration::from_millis(timeout_ms.unwrap_or(TIMEOUT_MS.0).min(TIMEOUT_MS.1));
-    // What this node knows is enough to find a worker; a question to the leader would double the way.
-    let state = api.group.state();
-    let worker = state.find_node(&node)?;
-    if !worker.is_worker() {
-        return Err(Problem::invalid(format!("node '{}' is no worker", worker.name)));
-    }
-    let asked = ClassRequest { class: class.clone(), body };
-    let reply = api.reach.request(worker.id, asked, wait).await?;
-    let reply: Value = decode(&reply).map_err(|error| Failure {
-        code: Code::Internal,
-        message: format!("the worker's reply: {error}"),
-        outcome: longshore_wire::Outcome::Done,
-    })?;
-    let answer =
-        json!({"node": worker.id, "node_name": worker.name, "class": class, "outcome": "done", "reply": reply});
-    Ok((StatusCode::OK, axum::Json(answer)).into_response())
 }
 
 impl Context {

@@ -257,7 +257,7 @@ async fn meet(peers: &Peers, dialled: Dialled, expected: Option<NodeId>) -> Resu
         }
     };
     let node = proven.peer.node;
-    let (session, inbound) = Session::start(proven, options.session.clone());
+    let (session, inbound) = Session::start_with(proven, options.session.clone(), peers.first());
     // At the address of a node that is gone for good stands another one, which is dialled again and again in its stead:
     // its session must not be replaced, and all tunnels on it cut, each time.
     if expected.is_some_and(|expected| expected != node) && peers.session(node).is_some() {

@@ -1,7 +1,7 @@
 //! One session with a control node: what arrives goes to whoever answers it.
 
 use super::Peers;
-use longshore_transport::{Inbound, Incoming, Peer, Request, Session, Stream};
+use longshore_transport::{First, Inbound, Incoming, Peer, Request, Session, Stream};
 use longshore_wire::peer::{OpenPeer, PeerRequest};
 use longshore_wire::{Code, Failure, decode};
 use std::pin::Pin;
@@ -19,6 +19,11 @@ pub(crate) trait Serve: Send + Sync + 'static {
     /// Answers a request with the reply's encoding.
     fn request(&self, from: Peer, request: PeerRequest) -> Answer<Result<Vec<u8>, Failure>>;
 
+    /// Settles a request on the session's reader, or gives it back; must not wait.
+    fn relay(&self, request: Request) -> Option<Request> {
+        Some(request)
+    }
+
     /// Takes a stream. It owns it from now on.
     fn open(&self, from: Peer, head: OpenPeer, stream: Stream) -> Answer<()>;
 }
@@ -35,6 +40,19 @@ impl Handler {
     fn get(&self) -> Result<Arc<dyn Serve>, Failure> {
         let handler = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         handler.ok_or_else(|| Failure::new(Code::Unavailable, "this control node is starting or stopping"))
+    }
+}
+
+/// Lets the node settle relayed requests where they arrive.
+pub(super) struct Relayed(pub(super) Peers);
+
+impl First for Relayed {
+    fn take(&self, request: Request) -> Option<Request> {
+        match self.0.0.rest.get() {
+            Ok(handler) => handler.relay(request),
+            // Whoever answers in the handler's place says why.
+            Err(_) => Some(request),
+        }
     }
 }
 
@@ -99,7 +117,11 @@ async fn answer(peers: &Peers, from: Peer, request: Request) {
 async fn ask(peers: &Peers, from: Peer, request: PeerRequest) -> Result<Vec<u8>, Failure> {
     let handler = match &request {
         PeerRequest::Raft { .. } | PeerRequest::Propose { .. } | PeerRequest::ReadIndex => peers.0.group.get(),
-        PeerRequest::Join(_) | PeerRequest::Worker { .. } | PeerRequest::CredentialUse { .. } => peers.0.rest.get(),
+        PeerRequest::Join(_)
+        | PeerRequest::Worker { .. }
+        | PeerRequest::Relay { .. }
+        | PeerRequest::Outcome { .. }
+        | PeerRequest::CredentialUse { .. } => peers.0.rest.get(),
     }?;
     handler.request(from, request).await
 }

@@ -83,8 +83,14 @@ impl Seat {
     }
 
     pub(crate) fn session(&self) -> Option<Session> {
+        self.seated().map(|(session, _)| session)
+    }
+
+    /// The live session, and the boot that attached over it.
+    pub(crate) fn seated(&self) -> Option<(Session, RequestId)> {
         let place = self.place();
-        place.attached.as_ref().map(|attached| attached.session.clone()).filter(|session| !session.is_closed())
+        let attached = place.attached.as_ref().filter(|attached| !attached.session.is_closed())?;
+        Some((attached.session.clone(), attached.boot))
     }
 
     pub(crate) fn view(&self) -> View {

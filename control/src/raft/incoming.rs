@@ -44,7 +44,11 @@ impl Group {
             PeerRequest::Raft { rpc: RaftRpc::Vote, body } => self.vote(&message::unpack(&body)?).await,
             PeerRequest::Propose { body } => self.take_proposals(&body).await,
             PeerRequest::ReadIndex => self.lead_read().await,
-            PeerRequest::Join(_) | PeerRequest::Worker { .. } | PeerRequest::CredentialUse { .. } => {
+            PeerRequest::Join(_)
+            | PeerRequest::Worker { .. }
+            | PeerRequest::CredentialUse { .. }
+            | PeerRequest::Relay { .. }
+            | PeerRequest::Outcome { .. } => {
                 Err(Failure::new(Code::Unsupported, format!("not for the Raft group (from {from})")))
             }
         }

@@ -7,6 +7,7 @@ use longshore_wire::edge::{
     Accepted, Attach, AttachReply, ClassRequest, OpenControl, OpenWorker, Order, Report, StreamResult, ToControl,
     ToWorker,
 };
+use longshore_wire::relay::OutcomeReply;
 use longshore_wire::task::{NodeState, TaskState, TaskStatus};
 use longshore_wire::{ClusterUri, Digest, Endpoint, Epoch, Failure, NodeId, RequestId, Role, decode, encode};
 use serde_json::{Value, json};
@@ -130,6 +131,11 @@ impl Player {
                         let unknown = || Failure::new(longshore_wire::Code::NotFound, "no such class");
                         request.reply(if echo { Ok(encode(&body)) } else { Err(unknown()) });
                     }
+                    ToWorker::Relay { class, body, .. } => {
+                        let unknown = || Failure::new(longshore_wire::Code::NotFound, "no such class");
+                        request.reply(if class == "echo" { Ok(body) } else { Err(unknown()) });
+                    }
+                    ToWorker::Outcome(_) => request.reply(Ok(encode(&OutcomeReply::Unknown))),
                 },
                 Incoming::Open { head, mut stream } => match decode::<OpenWorker>(&head).unwrap() {
                     OpenWorker::Archive { digest, size, .. } => {

@@ -63,7 +63,7 @@ pub(super) struct Back {
 }
 
 impl Waiting {
-    /// The session has ended.
+    /// The session has ended, or its peer is not the one to be asked.
     fn lose(self, failure: Failure) {
         match self.asker {
             Asker::There(answer, Some(Back { body, rescue })) => {
@@ -110,8 +110,10 @@ impl Calls {
     pub(super) fn failed(&self, id: u32, failure: Failure) -> bool {
         let waiting = self.remove(id);
         let found = waiting.is_some();
-        if let Some(waiting) = waiting {
-            waiting.asker.give(Err(failure));
+        match waiting {
+            Some(waiting) if is_elsewhere(&failure) => waiting.lose(failure),
+            Some(waiting) => waiting.asker.give(Err(failure)),
+            None => {}
         }
         found
     }
@@ -142,6 +144,11 @@ impl Calls {
             waiting.lose(failure);
         }
     }
+}
+
+/// Another node is to be asked: whoever passed the request on may know which one by now.
+fn is_elsewhere(failure: &Failure) -> bool {
+    failure.code == Code::NotOwner && failure.outcome == Outcome::NotDone
 }
 
 /// One call under way. Dropped before its answer, it tells the peer that nobody waits.

@@ -30,7 +30,7 @@ pub trait First: Send + Sync + 'static {
 
 /// Takes requests back that were passed on to a session which has ended.
 pub trait Rescue: Send + Sync + 'static {
-    /// The session has ended before it brought an answer; `failure` says whether the request may have been carried out.
+    /// The session has ended before it brought an answer, or its peer is not the owner; `failure` says whether the request may have been carried out.
     /// Must not block or wait.
     fn lost(&self, request: Request, failure: Failure);
 }

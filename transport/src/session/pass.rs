@@ -31,8 +31,8 @@ impl Request {
         to.core().pass(answer, deadline, body.into(), None);
     }
 
-    /// As [`pass`](Self::pass); when `to` has ended before it brought an answer, the request goes to `rescue` instead of
-    /// failing.
+    /// As [`pass`](Self::pass); when `to` has ended before it brought an answer, or its peer answers that it is not the owner,
+    /// the request goes to `rescue` instead of failing.
     pub fn pass_or(self, to: &Session, body: impl Into<Bytes>, rescue: Arc<dyn Rescue>) {
         let Self { body: asked, deadline, answer } = self;
         to.core().pass(answer, deadline, body.into(), Some(Back { body: asked, rescue }));

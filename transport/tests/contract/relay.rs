@@ -25,6 +25,7 @@ on_every_carrier!(
     directions_reach_the_dialler,
     what_a_lost_session_owes_is_taken_back,
     some_requests_are_settled_before_the_queue,
+    who_is_not_the_owner_gives_the_request_back,
 );
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -324,6 +325,7 @@ async fn what_a_lost_session_owes_is_taken_back(carrier: Carrier) {
     });
     assert_eq!(answer.unwrap(), &b"mended this"[..]);
     mender.to.closed().await;
+    assert_eq!(mender.seen.lock().unwrap().len(), 1);
     assert_eq!(asker.request(b"that".to_vec(), PATIENCE).await.unwrap(), &b"mended that"[..]);
     assert_eq!(*mender.seen.lock().unwrap(), [Outcome::Unknown, Outcome::NotDone]);
 }
@@ -338,4 +340,17 @@ async fn some_requests_are_settled_before_the_queue(carrier: Carrier) {
         next_request(&mut inbound).await.answer(&b"passed"[..]);
     });
     assert_eq!(passed.unwrap(), &b"passed"[..]);
+}
+
+async fn who_is_not_the_owner_gives_the_request_back(carrier: Carrier) {
+    let (mender, asker, _queue, _worker, mut inbound) = mended(carrier).await;
+    let mut ask = async |code| {
+        let (answer, ()) = tokio::join!(asker.request(b"this".to_vec(), PATIENCE), async {
+            next_request(&mut inbound).await.reply(Err(Failure::new(code, "no")));
+        });
+        answer
+    };
+    assert_eq!(ask(Code::NotOwner).await.unwrap(), &b"mended this"[..]);
+    assert_eq!(ask(Code::NotFound).await.unwrap_err().code, Code::NotFound);
+    assert_eq!(*mender.seen.lock().unwrap(), [Outcome::NotDone]);
 }

@@ -1,0 +1,330 @@
+//! Requests to job classes of workers, on their way through this node.
+//!
+//! ```text
+//! the quick way   client's reader ─▶ table of sessions ─▶ worker's session        no task, no copy of the body
+//! the patient way a task: waits for a worker that is on its way, asks, and after a lost session asks what became of it
+//! ```
+//!
+//! A request takes the quick way when there is a session to take. It changes over to the patient one when that session
+//! ends before the answer, so that the asker learns *done* or *not done* wherever anybody can know it.
+
+use crate::loops::Loops;
+use crate::reach::{Hop, Reach, Route};
+use bytes::Bytes;
+use longshore_transport::{First, Request, Rescue, Session};
+use longshore_wire::edge::{ClassRequest, ToWorker};
+use longshore_wire::peer::PeerRequest;
+use longshore_wire::relay::{OutcomeAsk, OutcomeReply, RELAY_VERSION, RelayView};
+use longshore_wire::{Code, Failure, NodeId, Outcome, RequestId, decode, encode};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// A request waits no longer than this for a worker that is on its way.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The answer leaves so long before the asker's deadline.
+const MARGIN: Duration = Duration::from_millis(50);
+/// Time for a worker to say what became of a request.
+const OUTCOME: Duration = Duration::from_secs(2);
+/// Pause before a worker that still works on a request is asked again.
+const STILL: Duration = Duration::from_millis(50);
+
+/// A request to a job class.
+#[derive(Debug, Clone)]
+pub(crate) struct Relay {
+    /// Names it.
+    pub(crate) id: RequestId,
+    /// The worker.
+    pub(crate) node: NodeId,
+    /// The class.
+    pub(crate) class: String,
+    /// What.
+    pub(crate) body: Bytes,
+}
+
+impl Relay {
+    /// An owned copy of what a request carries, as long as that names a worker.
+    fn of(request: &Request) -> Option<Self> {
+        let RelayView { id, node, class, body } = RelayView::read(&request.body)?;
+        let body = request.body.slice_ref(body);
+        Some(Self { id, node: node?, class: class.to_owned(), body })
+    }
+
+    fn view(&self) -> RelayView<'_> {
+        RelayView { id: self.id, node: Some(self.node), class: &self.class, body: &self.body }
+    }
+}
+
+/// Carries requests to workers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Relays {
+    reach: Reach,
+    loops: Loops,
+}
+
+impl Relays {
+    pub(crate) fn new(reach: Reach, loops: Loops) -> Self {
+        Self { reach, loops }
+    }
+
+    /// Whoever settles the relays of a client session where they arrive.
+    pub(crate) fn first(&self) -> Arc<dyn First> {
+        Arc::new(ClientRelays(self.clone()))
+    }
+
+    /// Takes a request if it is a relay; must not wait. Gives back what is something else.
+    pub(crate) fn take(&self, request: Request, hop: Hop) -> Option<Request> {
+        let Some(view) = RelayView::read(&request.body) else { return Some(request) };
+        let Some(node) = view.node else { return Some(request) };
+        let (session, boot, onward) = match self.reach.route(node, hop) {
+            Route::Here(session, boot) if speaks(&session) => (session, Some(boot), view.for_worker()),
+            Route::There(session, boot) if speaks(&session) => (session, boot, view.for_peer(node)),
+            _ => {
+                self.patiently(request, hop, None);
+                return None;
+            }
+        };
+        let passage = Passage { relays: self.clone(), hop, boot };
+        request.pass_or(&session, onward, Arc::new(passage));
+        None
+    }
+
+    /// Goes the patient way, from the start or after a loss.
+    fn patiently(&self, request: Request, hop: Hop, lost: Option<(Option<RequestId>, Failure)>) {
+        let Some(relay) = Relay::of(&request) else { return };
+        let relays = self.clone();
+        self.loops.spawn_work(async move {
+            let (gone, deadline) = (request.cancelled(), request.deadline - MARGIN);
+            let answering = async {
+                match lost {
+                    None => relays.ask(&relay, hop, deadline).await,
+                    Some((boot, failure)) => relays.mend(&relay, hop, boot, failure, deadline).await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = gone.cancelled() => (),
+                reply = answering => request.reply(reply.map(Vec::from)),
+            }
+        });
+    }
+
+    /// Asks a worker's job class in JSON, with an id of its own where the caller names none.
+    ///
+    /// # Errors
+    /// As [`Relays::ask`].
+    pub(crate) async fn ask_json(
+        &self,
+        (id, node): (RequestId, NodeId),
+        ClassRequest { class, body }: ClassRequest,
+        hop: Hop,
+        deadline: Instant,
+    ) -> Result<Bytes, Failure> {
+        let relay = Relay { id, node, class, body: body.to_string().into() };
+        self.ask(&relay, hop, deadline).await
+    }
+
+    /// Asks a worker's job class; waits for a worker that is on its way, within the deadline.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] for an unknown worker, [`Code::NotConnected`] without session, [`Code::Timeout`], or the
+    /// worker's own failure.
+    pub(crate) async fn ask(&self, relay: &Relay, hop: Hop, deadline: Instant) -> Result<Bytes, Failure> {
+        let patience = deadline.min(Instant::now() + PATIENCE);
+        loop {
+            let (session, boot, asked) = match self.reach.route(relay.node, hop) {
+                Route::Here(session, boot) => {
+                    let asked = ask_worker(&session, relay, deadline).await;
+                    (session, Some(boot), asked)
+                }
+                Route::There(session, boot) => {
+                    let asked = ask_peer(&session, relay, deadline).await;
+                    (session, boot, asked)
+                }
+                Route::Gone(failure) => return Err(failure),
+                Route::Coming(failure) => {
+                    self.wait(failure, patience).await?;
+                    continue;
+                }
+            };
+            let failure = match asked {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            if is_elsewhere(&failure) || (session.is_closed() && failure.outcome == Outcome::NotDone) {
+                self.wait(failure, patience).await?;
+            } else if session.is_closed() && failure.outcome == Outcome::Unknown {
+                return self.recover(relay, hop, boot, failure, deadline).await;
+            } else {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// What becomes of a request whose session has ended before the answer.
+    async fn mend(
+        &self,
+        relay: &Relay,
+        hop: Hop,
+        boot: Option<RequestId>,
+        failure: Failure,
+        deadline: Instant,
+    ) -> Result<Bytes, Failure> {
+        match failure.outcome {
+            Outcome::NotDone => self.ask(relay, hop, deadline).await,
+            Outcome::Unknown => self.recover(relay, hop, boot, failure, deadline).await,
+            Outcome::Done => Err(failure),
+        }
+    }
+
+    /// Asks, until the deadline, what became of a request.
+    async fn recover(
+        &self,
+        relay: &Relay,
+        hop: Hop,
+        boot: Option<RequestId>,
+        failure: Failure,
+        deadline: Instant,
+    ) -> Result<Bytes, Failure> {
+        let ask = OutcomeAsk { id: relay.id, boot };
+        loop {
+            match self.outcome(relay.node, ask, hop, deadline).await {
+                Ok(OutcomeReply::Done { reply }) => return Result::from(reply).map(Bytes::from),
+                Ok(OutcomeReply::NotDone) => {
+                    let message = format!("{}; the worker says that the request never came", failure.message);
+                    return Err(Failure::new(failure.code, message));
+                }
+                Ok(OutcomeReply::Running) => sleep(STILL).await,
+                Ok(OutcomeReply::Unknown) | Err(_) => return Err(failure),
+            }
+            if Instant::now() >= deadline {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// What became of a request, as its worker knows it; waits for a worker that is on its way.
+    ///
+    /// # Errors
+    /// When the worker cannot be asked within the deadline; that says nothing about the request.
+    pub(crate) async fn outcome(
+        &self,
+        worker: NodeId,
+        ask: OutcomeAsk,
+        hop: Hop,
+        deadline: Instant,
+    ) -> Result<OutcomeReply, Failure> {
+        let patience = deadline.min(Instant::now() + PATIENCE);
+        loop {
+            let (session, body) = match self.reach.route(worker, hop) {
+                Route::Here(session, _) => (session, encode(&ToWorker::Outcome(ask))),
+                Route::There(session, _) => (session, encode(&PeerRequest::Outcome { node: worker, ask })),
+                Route::Gone(failure) => return Err(failure),
+                Route::Coming(failure) => {
+                    self.wait(failure, patience).await?;
+                    continue;
+                }
+            };
+            if !speaks(&session) {
+                return Ok(OutcomeReply::Unknown);
+            }
+            let time = left(deadline).min(OUTCOME);
+            match session.request(body, time).await {
+                Ok(reply) => return decode(&reply).map_err(|error| Failure::new(Code::Internal, error.to_string())),
+                Err(failure) if is_elsewhere(&failure) || session.is_closed() => self.wait(failure, patience).await?,
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Waits for a change, unless the time is over: then the failure stands.
+    async fn wait(&self, failure: Failure, until: Instant) -> Result<(), Failure> {
+        timeout_at(until, self.reach.changed()).await.map_err(|_| failure)
+    }
+}
+
+/// Relays of a client: another control node may be asked.
+struct ClientRelays(Relays);
+
+impl First for ClientRelays {
+    fn take(&self, request: Request) -> Option<Request> {
+        self.0.take(request, Hop::Allowed)
+    }
+}
+
+/// One request on the quick way: what is needed if its session ends first.
+struct Passage {
+    relays: Relays,
+    hop: Hop,
+    boot: Option<RequestId>,
+}
+
+impl Rescue for Passage {
+    fn lost(&self, request: Request, failure: Failure) {
+        self.relays.patiently(request, self.hop, Some((self.boot, failure)));
+    }
+}
+
+fn speaks(session: &Session) -> bool {
+    session.peer().version >= RELAY_VERSION
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// The node asked does not drive the worker: its word or ours is out of date.
+fn is_elsewhere(failure: &Failure) -> bool {
+    failure.outcome == Outcome::NotDone && failure.code == Code::NotOwner
+}
+
+async fn ask_worker(session: &Session, relay: &Relay, deadline: Instant) -> Result<Bytes, Failure> {
+    if speaks(session) {
+        return session.request(relay.view().for_worker(), left(deadline)).await;
+    }
+    let asked = older(relay)?;
+    newer(session.request(encode(&ToWorker::Request(asked)), left(deadline)).await?)
+}
+
+async fn ask_peer(session: &Session, relay: &Relay, deadline: Instant) -> Result<Bytes, Failure> {
+    if speaks(session) {
+        return session.request(relay.view().for_peer(relay.node), left(deadline)).await;
+    }
+    let asked = PeerRequest::Worker { node: relay.node, request: older(relay)? };
+    newer(session.request(encode(&asked), left(deadline)).await?)
+}
+
+/// A relay as protocol version 1 has it: only JSON can be asked there.
+fn older(relay: &Relay) -> Result<ClassRequest, Failure> {
+    let body = serde_json::from_slice(&relay.body).map_err(|_| {
+        let message =
+            "this worker speaks protocol version 1, whose requests are JSON, and the request is not; upgrade it";
+        Failure::new(Code::Unsupported, message)
+    })?;
+    Ok(ClassRequest { class: relay.class.clone(), body })
+}
+
+/// An answer of protocol version 1, as JSON text.
+fn newer(reply: Bytes) -> Result<Bytes, Failure> {
+    match decode::<Value>(&reply) {
+        Ok(value) => Ok(value.to_string().into()),
+        Err(error) => Err(Failure {
+            code: Code::Internal,
+            message: format!("the worker's reply: {error}"),
+            outcome: Outcome::Done,
+        }),
+    }
+}
+
+/// A worker's answer to a request in JSON.
+///
+/// # Errors
+/// When it is no JSON; the request was carried out all the same.
+pub(crate) fn json_reply(reply: &[u8]) -> Result<Value, Failure> {
+    serde_json::from_slice(reply).map_err(|error| Failure {
+        code: Code::Internal,
+        message: format!("the worker's reply is no JSON: {error}"),
+        outcome: Outcome::Done,
+    })
+}
