@@ -7,6 +7,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+/// Ends a loop in another thread.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A new secret of a credential, as the command line prints it.
 fn secret_of(cluster: &Cluster, arguments: &[&str]) -> String {
     let output = cluster.cli(0).run(arguments);
@@ -121,6 +130,8 @@ fn secrets_rotate_under_load_and_no_session_is_lost() {
     let before: Vec<usize> = cluster.workers.iter().map(lost).collect();
     let (done, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
+        // Also when an assertion fails: the scope waits for its threads.
+        let _end = SetOnDrop(&done);
         let asking = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let number = asked.fetch_add(1, Ordering::Relaxed);
