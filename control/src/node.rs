@@ -284,13 +284,7 @@ impl Parts {
         let reach = Reach::new(node, group.clone(), peers.clone(), proxies.clone());
         let relays = Relays::new(reach.clone(), loops.clone());
         let kv = Kv::new(group.clone());
-        let attaching = Attaching {
-            me: node,
-            name: me.name.clone(),
-            group: group.clone(),
-            peers: peers.clone(),
-            proxies: proxies.clone(),
-        };
+        let attaching = attaching(&me, &group, &peers, &proxies);
         let workers = WorkerLinks::new(attaching, kv.clone());
         let sessions = Sessions::new(group.clone(), peers.clone());
         let credentials = Reporter { me: node, group: group.clone(), peers: peers.clone(), sessions: sessions.clone() };
@@ -358,6 +352,11 @@ fn serve_api(loops: &Loops, listeners: Vec<ApiListener>, context: api::Context) 
     for listener in listeners {
         loops.spawn("API", listener.serve(router.clone(), loops.stop_token().clone()));
     }
+}
+
+fn attaching(me: &Join, group: &Group, peers: &Peers, proxies: &Proxies) -> Attaching {
+    let (group, peers, proxies) = (group.clone(), peers.clone(), proxies.clone());
+    Attaching { me: me.node, name: me.name.clone(), group, peers, proxies }
 }
 
 /// Passes a fault of the group on.
