@@ -28,6 +28,7 @@ mod netns_shore;
 mod powercut;
 mod process;
 mod proxies;
+mod python_worker;
 mod refusals;
 mod restart;
 mod single;
