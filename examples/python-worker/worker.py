@@ -6,9 +6,8 @@ from websockets.sync.client import connect as websocket
 
 PING, PONG, REQUEST, REPLY, REPLY_ERROR, CANCEL, NOTIFY, OPEN, DATA, CREDIT, FINISH, RESET, GOODBYE = range(1, 14)
 LIMIT = {PING: 8, PONG: 8, CANCEL: 0, OPEN: 65536, DATA: 65536, CREDIT: 4, FINISH: 0, RESET: 4096, GOODBYE: 4096}
-MESSAGE_LIMIT, SILENCE, VERSIONS, RELEASE = 2097152, 10, [1, 1], "python-0.1"
-PORT = {"tcp": 8140, "tls": 8139, "ws": 8180, "wss": 8143}
-log, now = logging.getLogger("worker"), time.monotonic
+MESSAGE_LIMIT, SILENCE, VERSIONS, RELEASE = 2097152, 10, [1, 2], "python-0.1"
+PORT, log, now = {"tcp": 8140, "tls": 8139, "ws": 8180, "wss": 8143}, logging.getLogger("worker"), time.monotonic
 number, sized = lambda data: int.from_bytes(data, "big"), lambda data: len(data).to_bytes(4, "big") + data
 mac = lambda key, data: hmac.digest(key, data, "sha256")
 protected = lambda uri: ";transport=tls" in uri or ";transport=wss" in uri
@@ -46,7 +45,7 @@ class Link:
         while len(self.buffer) < count:
             wait = max(until - now(), 0.001)
             if not self.ws: self.wire.settimeout(wait)
-            data = self.wire.recv(wait) if self.ws else self.wire.recv(65536)
+            data = self.wire.recv(wait if self.ws else 65536)
             if isinstance(data, str) or not (data or self.ws): raise EOFError("the connection has ended")
             self.buffer, self.heard = self.buffer + data, now()
         return self.buffer[:count]
@@ -179,8 +178,8 @@ class Worker:
             self.frame(DATA, id, pack("ok" if right else {"failed": failure("corrupt", f"{size} other bytes came")}))
             self.frame(FINISH, id)
         elif kind == GOODBYE:
-            log.warning("goodbye: %s", (it := unpack(payload))["reason"]["message"])
-            self.asked = (it["retry_after_ms"] or 0) / 1000
+            self.asked = ((it := unpack(payload))["retry_after_ms"] or 0) / 1000
+            log.warning("goodbye: %s", it["reason"]["message"])
             self.go(it.get("go_to", []), None)
 
     def go(self, addresses, owner):
@@ -202,18 +201,19 @@ class Worker:
                 self.asked = it["retry_after_ms"] / 1000
                 raise EOFError(f"asked to wait: {it['reason']}")
             case {"request": {"class": "echo", "body": body}}: return pack(body)
-            case {"request": {"class": name}}: raise Failed("not_found", f"there is no job class {name} here")
+            case {"relay": {"class": "echo", "body": body}}: return body
+            case {"outcome": _}: return pack("unknown")  # this worker keeps none
+            case {"request": {"class": name}} | {"relay": {"class": name}}: raise Failed("not_found", f"there is no job class {name} here")
             case {"archive": {"epoch": epoch, "digest": digest} as it}:
                 self.obey(epoch)
                 self.incoming[id] = it, open(self.path(digest).with_suffix(".part"), "wb"), hashlib.sha256()
-            case {"order": {"epoch": epoch, "order": order}}:
-                self.obey(epoch)
-                self.order(order)
+            case {"order": {"epoch": epoch, "order": order}}: self.order(epoch, order)
             case _: raise Failed("unsupported", "this worker does not know that")
         return b""
 
-    def order(self, order):
-        self.due = 0  # reported at once
+    def order(self, epoch, order):
+        self.obey(epoch)
+        self.due = 0  # reports at once
         match order:
             case {"start": {"task": task, "revision": revision}}:
                 if task in self.tasks and self.tasks[task]["revision"] >= revision: return  # a repeat

@@ -1,7 +1,7 @@
 //! The worker in Python, which was written from docs/protocol.md alone, with the real control node.
 
 use crate::boxes::Authority;
-use crate::process::wait_for;
+use crate::process::{stderr, wait_for};
 use crate::single::Single;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -84,11 +84,10 @@ fn works(single: &Single, name: &str) -> String {
         let node = nodes.as_array().and_then(|nodes| nodes.iter().find(|node| node["name"] == name));
         let node = node.filter(|node| node["state"] == "ready").ok_or_else(|| nodes.to_string())?;
         let reply = single.cli().try_json(&["request", name, "echo", r#"{"a":1}"#])?;
-        if reply == json!({"a": 1}) {
-            Ok(node["id"].as_str().unwrap_or_default().to_owned())
-        } else {
-            Err(reply.to_string())
+        if reply["reply"] != json!({"a": 1}) {
+            return Err(reply.to_string());
         }
+        node["id"].as_str().map(str::to_owned).ok_or_else(|| node.to_string())
     })
 }
 
@@ -107,7 +106,7 @@ fn over_tcp_it_is_driven_takes_archives_and_comes_back() {
     let uri = format!("longshore://{};transport=tcp", single.subnet.host(1));
     let _worker = PythonWorker::start(&python, &single, "python", &uri, &["--runtimes", "exec"]);
     works(&single, "python");
-    let unknown = single.cli().try_json(&["request", "python", "nope", "1"]).unwrap_err();
+    let unknown = stderr(&single.cli().run(&["request", "python", "nope", "1"]));
     assert!(unknown.contains("no job class nope"), "{unknown}");
     let large = format!("\"{}\"", "x".repeat(100_000));
     assert_eq!(single.cli().text(&["request", "python", "echo", &large]).trim(), large);
