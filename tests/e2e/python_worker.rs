@@ -5,6 +5,7 @@ use crate::process::{stderr, wait_for};
 use crate::single::Single;
 use serde_json::{Value, json};
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -117,6 +118,7 @@ fn over_tcp_it_is_driven_takes_archives_and_comes_back() {
     let flow = "[flows.main]\nentry = [\"./load\"]\n";
     std::fs::write(app.join("app.toml"), format!("name = \"load\"\nruntime = \"exec\"\n{flow}")).unwrap();
     std::fs::write(app.join("load"), vec![b'x'; 2_000_000]).unwrap();
+    std::fs::set_permissions(app.join("load"), std::fs::Permissions::from_mode(0o755)).unwrap();
     single.cli().text(&["app", "deploy", app.to_str().unwrap()]);
     single.cli().text(&["flow", "start", "load", "--name", "load"]);
     wait_for("the task to be refused", || {
