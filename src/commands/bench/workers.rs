@@ -81,6 +81,9 @@ async fn idle(children: &Children, crowd: &Crowd, args: &Workers, empty: f64) ->
     let (unanswered, lost) = (children.logged(CONTROL, UNANSWERED)?, crowd.lost());
     let (cpu, start) = (process::cpu(pid)?, Instant::now());
     sleep(args.idle).await;
+    if let Some(reason) = crowd.example().filter(|_| crowd.lost() > lost) {
+        output::say(&format!("{} sessions were lost while idle, the last one: {reason}", crowd.lost() - lost));
+    }
     let busy = (process::cpu(pid)? - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
     Ok(Idle {
         kib: (process::resident(pid)? - empty) / f64::from(args.count),

@@ -45,7 +45,7 @@ struct Shared {
     failed: AtomicU64,
     /// When the latest worker was taken on.
     last: Mutex<Option<Instant>>,
-    /// Why the latest attempt failed.
+    /// Why the latest attempt failed, or the latest session ended.
     example: Mutex<Option<String>>,
 }
 
@@ -118,7 +118,7 @@ impl Crowd {
         *self.shared.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the latest attempt failed.
+    /// Why the latest attempt failed, or the latest session ended.
     pub(super) fn example(&self) -> Option<String> {
         self.shared.example.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -201,13 +201,17 @@ impl Worker {
         *self.shared.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.shared.sessions().insert(self.identity.node, session.clone());
         let mut pause = Duration::ZERO;
-        while timeout(pause, session.closed()).await.is_err() {
+        let reason = loop {
+            if let Ok(reason) = timeout(pause, session.closed()).await {
+                break reason;
+            }
             // The first report follows at once, as a worker's does.
             if session.request(encode(&ToControl::Report(report())), REPORT).await.is_err() {
                 tracing::debug!(worker = self.name, "a report was not taken");
             }
             pause = REPORT_EVERY;
-        }
+        };
+        *self.shared.example.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.message);
         self.shared.lost.fetch_add(1, Relaxed);
         self.shared.sessions().remove(&self.identity.node);
         if self.shared.round.load(Relaxed) == round {
