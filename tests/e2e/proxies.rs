@@ -38,6 +38,7 @@ fn carries_everything(single: &Single, name: &str, url: &str) {
     let mut proxied = worker(single, name, &uri, &proxy);
     proxied.start(&[]);
     works(single, name);
+    proxied.wait_log(&["attached to the owner"]);
     assert_eq!(arrivals(&proxied), 1);
     for (text, place) in [(proxied.log(), "its log"), (single.control.log(), "the control node's log")] {
         no_password_in(&text, place);

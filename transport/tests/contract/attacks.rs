@@ -3,7 +3,7 @@
 use crate::harness::{Cluster, identity, pair};
 use crate::middle::{Recorded, recorded};
 use longshore_transport::{Carrier, HandshakeError, Link, memory_pair};
-use longshore_wire::handshake::{Challenge, FromAcceptor, FromDialler, Hello, Proof, RejectCode, Welcome};
+use longshore_wire::handshake::{Challenge, FromAcceptor, FromDialler, Hello, MAX_VERSION, Proof, RejectCode, Welcome};
 use longshore_wire::{NodeId, Role};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -234,7 +234,7 @@ async fn no_stage_can_be_skipped_by_the_dialler() {
 async fn bad_hellos_are_refused_before_a_challenge() {
     for (hello, expected) in [
         (Hello { nonce: vec![1; 31], ..hello() }, RejectCode::Protocol),
-        (Hello { versions: (2, 9), ..hello() }, RejectCode::Version),
+        (Hello { versions: (MAX_VERSION + 1, MAX_VERSION + 7), ..hello() }, RejectCode::Version),
         (Hello { binding: longshore_wire::handshake::Binding::TlsExporter, ..hello() }, RejectCode::Binding),
     ] {
         let (error, code) = sent(&[FromDialler::Hello(hello)]).await;
