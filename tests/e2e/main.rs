@@ -25,6 +25,7 @@ mod netns_dns;
 mod netns_loss;
 mod netns_quic;
 mod netns_shore;
+mod outcome;
 mod powercut;
 mod process;
 mod proxies;
