@@ -21,7 +21,7 @@ pub(crate) use report::Reporter;
 pub(crate) use serve::Desk;
 
 use crate::options::LinkStatus;
-use connect::{Driven, Trouble};
+use connect::{Driven, Steer, Trouble};
 use engine::Owner;
 use longshore_transport::{Keyring, Session};
 use std::sync::Arc;
@@ -70,7 +70,7 @@ struct Seat {
 /// How a time of being driven has ended.
 enum Left {
     Stopped,
-    Lost(String),
+    Lost(Trouble),
 }
 
 impl Link {
@@ -79,10 +79,10 @@ impl Link {
         let watching = watch_secret(self.connector.keyring.clone());
         self.tracker.spawn(stop.clone().run_until_cancelled_owned(watching));
         let mut secrets = self.connector.keyring.changed();
-        let mut called = None;
+        let (mut called, mut steered) = (None, None);
         while !stop.is_cancelled() {
             secrets.mark_unchanged();
-            let Some(result) = stop.run_until_cancelled(self.seek(called.take())).await else { break };
+            let Some(result) = stop.run_until_cancelled(self.seek(called.take(), steered.take())).await else { break };
             let trouble = match result {
                 Ok(driven) => {
                     let since = Instant::now();
@@ -92,12 +92,13 @@ impl Link {
                     }
                     match left {
                         Left::Stopped => break,
-                        Left::Lost(reason) => Trouble::new(format!("the session was lost: {reason}")),
+                        Left::Lost(trouble) => trouble,
                     }
                 }
                 Err(trouble) => trouble,
             };
             let until = self.pauses.next(trouble.wait, Instant::now());
+            steered.clone_from(&trouble.steer);
             self.tell(trouble);
             tokio::select! {
                 biased;
@@ -112,14 +113,25 @@ impl Link {
         self.state.send_replace(LinkState::default());
     }
 
-    /// Finds an owner: over the line of a control node that has called, now or meanwhile, or by dialling.
-    async fn seek(&mut self, called: Option<Line>) -> Result<Driven, Trouble> {
+    /// Finds an owner: over the line of a control node that has called, now or meanwhile, or by dialling; first where the
+    /// cluster has sent this worker.
+    async fn seek(&mut self, called: Option<Line>, steered: Option<Steer>) -> Result<Driven, Trouble> {
+        let connector = &self.connector;
+        let dialling = async {
+            if let Some(steer) = steered {
+                match connector.go(&steer).await {
+                    Ok(driven) => return Ok(driven),
+                    Err(trouble) => tracing::info!(reason = trouble.text, "not reached where the cluster sent us"),
+                }
+            }
+            connector.connect().await
+        };
         let line = match called {
             Some(line) => line,
             None => tokio::select! {
                 biased;
                 Some(line) = self.calls.recv() => line,
-                result = self.connector.connect() => return result,
+                result = dialling => return result,
             },
         };
         self.connector.settle(line).await
@@ -195,7 +207,7 @@ impl Link {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(Left::Stopped),
-                reason = session.closed() => return Err(Left::Lost(reason.message)),
+                ending = session.ended() => return Err(Left::Lost(Trouble::lost(ending, driven.line.carrier()))),
                 Ok(()) = moves.changed() => {}
                 Ok(()) = secrets.changed() => renew = true,
                 () = sleep_until(again) => {}

@@ -9,7 +9,7 @@ use crate::fence::Fence;
 use crate::options::LinkStatus;
 use longshore_discovery::Discovery;
 use longshore_transport::{
-    Carrier, DialOptions, Dialled, HandshakeError, Identity, Inbound, Incoming, Keyring, Link, Race, Session,
+    Carrier, DialOptions, Dialled, Ending, HandshakeError, Identity, Inbound, Incoming, Keyring, Link, Race, Session,
     SessionOptions, prove,
 };
 use longshore_wire::edge::{Accepted, Attach, AttachReply, OpenControl, ToControl};
@@ -29,6 +29,10 @@ const OWNER_CONNECT: Duration = Duration::from_secs(2);
 /// Time for all of an owner's addresses together.
 const OWNER_TOTAL: Duration = Duration::from_secs(8);
 
+/// Addresses of a steered reconnect that are tried.
+const MAX_STEERED: usize = 8;
+/// Time for a session that has ended to say how.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Troubles of single endpoints that are told together.
 const TOLD: usize = 6;
 
@@ -38,18 +42,37 @@ pub(super) struct Trouble {
     pub(super) text: String,
     /// How long the cluster asks to stay away.
     pub(super) wait: Option<Duration>,
+    /// Where the cluster sends this worker.
+    pub(super) steer: Option<Steer>,
     /// Whether every control node would say the same.
     everywhere: bool,
 }
 
+/// Where a control node sent this worker when it ended the session.
+#[derive(Debug, Clone)]
+pub(super) struct Steer {
+    addresses: Vec<ClusterUri>,
+    /// What carried that session: nothing less safe is dialled.
+    present: Carrier,
+}
+
 impl Trouble {
     pub(super) fn new(text: impl ToString) -> Self {
-        Self { text: text.to_string(), wait: None, everywhere: false }
+        Self { text: text.to_string(), wait: None, steer: None, everywhere: false }
+    }
+
+    /// The session has ended. What its end asks for is obeyed within bounds.
+    pub(super) fn lost(ending: Ending, present: Carrier) -> Self {
+        let addresses: Vec<_> = ending.go_to.into_iter().take(MAX_STEERED).collect();
+        let steer = (!addresses.is_empty()).then_some(Steer { addresses, present });
+        let wait = ending.retry_after.map(|wait| wait.min(LONGEST_WAIT));
+        Self { wait, steer, ..Self::new(format!("the session was lost: {}", ending.reason.message)) }
     }
 
     fn refused(error: &HandshakeError) -> Self {
         let everywhere = error.code() == Some(RejectCode::Revoked);
-        Self { text: error.to_string(), wait: error.retry_after().map(|wait| wait.min(LONGEST_WAIT)), everywhere }
+        let wait = error.retry_after().map(|wait| wait.min(LONGEST_WAIT));
+        Self { wait, everywhere, ..Self::new(error) }
     }
 }
 
@@ -58,12 +81,14 @@ impl Trouble {
 struct Troubles {
     texts: BTreeSet<String>,
     wait: Option<Duration>,
+    steer: Option<Steer>,
 }
 
 impl Troubles {
     fn add(&mut self, trouble: Trouble) {
         tracing::debug!(reason = trouble.text, "this endpoint leads nowhere");
         self.wait = trouble.wait.or(self.wait);
+        self.steer = trouble.steer.or(self.steer.take());
         self.texts.insert(trouble.text);
     }
 
@@ -77,7 +102,7 @@ impl Troubles {
             0 => told,
             more => format!("{told}; and {more} more"),
         };
-        Trouble { wait: self.wait, ..Trouble::new(text) }
+        Trouble { wait: self.wait, steer: self.steer, ..Trouble::new(text) }
     }
 }
 
@@ -110,6 +135,11 @@ impl Line {
 
     pub(super) const fn take_inbound(&mut self) -> Option<Inbound> {
         self.inbound.take()
+    }
+
+    /// What carries the session that was dialled.
+    pub(super) fn carrier(&self) -> Carrier {
+        self.dialled().0.peer().carrier
     }
 
     /// The session that was dialled: this one, or the one around the tunnel.
@@ -242,8 +272,57 @@ impl Connector {
             published: self.presence.published.clone(),
             report: self.reporter.report(),
         };
-        let reply = line.guard.0.request(encode(&ToControl::Attach(attach)), ATTACH_TIMEOUT).await;
-        decode(&reply.map_err(Trouble::new)?).map_err(Trouble::new)
+        let session = &line.guard.0;
+        match session.request(encode(&ToControl::Attach(attach)), ATTACH_TIMEOUT).await {
+            Ok(reply) => decode(&reply).map_err(Trouble::new),
+            Err(failure) if session.is_closed() => {
+                let ending = tokio::time::timeout(LAST_WORDS, session.ended()).await;
+                Err(ending.map_or_else(|_| Trouble::new(failure), |ending| Trouble::lost(ending, line.carrier())))
+            }
+            Err(failure) => Err(Trouble::new(failure)),
+        }
+    }
+
+    /// Goes where a control node has sent this worker. Any proven control node may answer there; it says who the owner is.
+    pub(super) async fn go(&self, steer: &Steer) -> Result<Driven, Trouble> {
+        let mut troubles = Troubles::default();
+        let endpoints = self.safe_endpoints(&steer.addresses, steer.present, &mut troubles).await;
+        let mut race = Race::new(endpoints, &self.brief());
+        while let Some(dialled) = race.next().await {
+            let entered = match self.enter(dialled).await {
+                Ok(line) => self.settle(line).await,
+                Err(trouble) => Err(trouble),
+            };
+            match entered {
+                Ok(driven) => return Ok(driven),
+                Err(found) => troubles.add(found),
+            }
+        }
+        Err(troubles.whole("no address that the cluster has sent this worker to may be used"))
+    }
+
+    /// Dialling that gives up early.
+    fn brief(&self) -> DialOptions {
+        DialOptions { connect_timeout: OWNER_CONNECT.min(self.dial.connect_timeout), ..self.dial.clone() }
+    }
+
+    /// The endpoints behind addresses that the cluster names, as far as they may be dialled.
+    async fn safe_endpoints(
+        &self,
+        addresses: &[ClusterUri],
+        present: Carrier,
+        troubles: &mut Troubles,
+    ) -> Vec<Endpoint> {
+        let mut endpoints = Vec::new();
+        for uri in addresses {
+            match self.discovery.resolve(uri).await {
+                Ok(found) => endpoints.extend(found.endpoints.into_iter().filter_map(|one| as_safe_as(present, one))),
+                Err(error) => troubles.add(Trouble::new(error)),
+            }
+        }
+        // Whoever came in over QUIC stays with it where it is spoken.
+        endpoints.sort_by_key(|endpoint| endpoint.transport != Transport::Quic);
+        endpoints
     }
 
     /// Dials the owner; if that fails, asks the node behind `base` for a tunnel.
@@ -266,19 +345,9 @@ impl Connector {
     }
 
     async fn dial_owner(&self, owner: &Owner, present: Carrier) -> Result<Line, Trouble> {
-        let options =
-            DialOptions { connect_timeout: OWNER_CONNECT.min(self.dial.connect_timeout), ..self.dial.clone() };
         let mut troubles = Troubles::default();
-        let mut endpoints = Vec::new();
-        for uri in &owner.addresses {
-            match self.discovery.resolve(uri).await {
-                Ok(found) => endpoints.extend(found.endpoints.into_iter().filter_map(|one| as_safe_as(present, one))),
-                Err(error) => troubles.add(Trouble::new(error)),
-            }
-        }
-        // Whoever came in over QUIC stays with it where the owner speaks it.
-        endpoints.sort_by_key(|endpoint| endpoint.transport != Transport::Quic);
-        let mut race = Race::new(endpoints, &options);
+        let endpoints = self.safe_endpoints(&owner.addresses, present, &mut troubles).await;
+        let mut race = Race::new(endpoints, &self.brief());
         while let Some(dialled) = race.next().await {
             let endpoint = dialled.endpoint.clone();
             match self.enter(dialled).await {
@@ -335,6 +404,20 @@ async fn drain(mut inbound: Inbound) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn directions_are_obeyed_within_bounds() {
+        let place: ClusterUri = "longshore://c2.example".parse().unwrap();
+        let reason = Failure::new(Code::Busy, "full");
+        let ending =
+            Ending { reason: reason.clone(), retry_after: Some(Duration::MAX), go_to: vec![place.clone(); 100] };
+        let trouble = Trouble::lost(ending, Carrier::Wss);
+        assert_eq!(trouble.wait, Some(LONGEST_WAIT));
+        let steer = trouble.steer.unwrap();
+        assert_eq!((steer.addresses.len(), steer.present), (MAX_STEERED, Carrier::Wss));
+        let plain = Trouble::lost(Ending { reason, retry_after: None, go_to: Vec::new() }, Carrier::Tcp);
+        assert!(plain.wait.is_none() && plain.steer.is_none());
+    }
 
     #[test]
     fn never_a_step_down() {

@@ -9,8 +9,9 @@ use fake::{Fake, OnKv, driven, options};
 use longshore_transport::{Carrier, Secret};
 use longshore_wire::edge::{AttachReply, ClassRequest, LogRequest, OpenWorker, Order, StreamResult, ToWorker};
 use longshore_wire::kv::KvReply;
+use longshore_wire::relay::{OutcomeAsk, OutcomeReply, RelayResult};
 use longshore_wire::task::{NodeState, TaskSpec, TaskState};
-use longshore_wire::{Code, Digest, Epoch, Outcome, TaskId, decode, encode};
+use longshore_wire::{Code, Digest, Epoch, Failure, Outcome, RequestId, TaskId, decode, encode};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,6 +122,58 @@ async fn redirected_to_the_owner() {
     let worker = Worker::start(options(dir.path(), &[&first])).await.unwrap();
     assert_eq!(driven(&worker, &owner, 5).await.carrier, Carrier::Tcp);
     tokio::time::timeout(SECONDS, first.session().closed()).await.expect("the first session is given up");
+    stop(&worker).await;
+}
+
+#[tokio::test]
+async fn a_steered_worker_goes_where_it_is_sent_and_not_before_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, other) = (Fake::start(1, 1).await, Fake::start(2, 5).await);
+    let worker = Worker::start(options(dir.path(), &[&first])).await.unwrap();
+    driven(&worker, &first, 1).await;
+    let (wait, steered) = (Duration::from_millis(600), std::time::Instant::now());
+    let reason = || Failure::new(Code::Unavailable, "this control node is stopping");
+    first.session().steer(reason(), Some(wait), vec![DEAD.parse().unwrap(), other.uri()]);
+    driven(&worker, &other, 5).await;
+    assert!(steered.elapsed() >= wait, "{:?}", steered.elapsed());
+    assert_eq!(first.attached.lock().unwrap().len(), 1);
+    assert_eq!(other.attached.lock().unwrap().len(), 1);
+
+    // A direction that leads nowhere is given up for what is configured.
+    *first.attach.lock().unwrap() = [first.accepts(6)].into();
+    other.session().steer(reason(), None, vec![DEAD.parse().unwrap()]);
+    driven(&worker, &first, 6).await;
+    stop(&worker).await;
+}
+
+#[tokio::test]
+async fn relays_are_answered_once_and_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let control = Fake::start(1, 1).await;
+    let worker = Worker::start(options(dir.path(), &[&control])).await.unwrap();
+    driven(&worker, &control, 1).await;
+    let boot = control.attached.lock().unwrap()[0].boot;
+    let ask = async |message: ToWorker| control.session().request(encode(&message), SECONDS).await;
+    let relay = |id, class: &str, body: &[u8]| {
+        let (id, class, body) = (RequestId::from_u128(id), class.to_owned(), body.to_vec());
+        ToWorker::Relay { id, class, body }
+    };
+    assert_eq!(ask(relay(1, "echo", b"\x00\xff")).await.unwrap(), &b"\x00\xff"[..]);
+    assert_eq!(ask(relay(1, "echo", b"a repeat")).await.unwrap(), &b"\x00\xff"[..]);
+    assert_eq!(ask(relay(2, "nothing", b"")).await.unwrap_err().code, Code::NotFound);
+    let outcome = async |id, boot| {
+        let reply = ask(ToWorker::Outcome(OutcomeAsk { id: RequestId::from_u128(id), boot })).await;
+        decode::<OutcomeReply>(&reply.unwrap()).unwrap()
+    };
+    // What was answered over one session is known over the next one.
+    control.session().abort();
+    eventually("a second session", || (control.attached.lock().unwrap().len() == 2).then_some(())).await;
+    driven(&worker, &control, 1).await;
+    assert_eq!(outcome(1, None).await, OutcomeReply::Done { reply: RelayResult::Ok(vec![0, 255]) });
+    assert!(matches!(outcome(2, None).await, OutcomeReply::Done { reply: RelayResult::Failed(_) }));
+    assert_eq!(outcome(3, None).await, OutcomeReply::Unknown);
+    assert_eq!(outcome(3, Some(boot)).await, OutcomeReply::NotDone);
+    assert_eq!(ask(relay(3, "echo", b"late")).await.unwrap_err().outcome, Outcome::NotDone);
     stop(&worker).await;
 }
 
