@@ -9,6 +9,7 @@
 
 use crate::client_link;
 use crate::credentials::{self, Sessions};
+use crate::drain::directions;
 use crate::loops::Loops;
 use crate::peers::Peers;
 use crate::raft::Group;
@@ -20,7 +21,11 @@ use longshore_transport::{
 use longshore_wire::credential::Verifier;
 use longshore_wire::{Code, Failure, NodeId, Role};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// A control node without others asks its peers to stay away so long when it stops.
+const ALONE: Duration = Duration::from_secs(1);
 
 /// What serving a connection needs. Cheap to clone.
 #[derive(Clone)]
@@ -117,13 +122,17 @@ impl Reception {
             Some(first) => Session::start_with(proven, options.clone(), first),
             None => Session::start(proven, options.clone()),
         };
-        let held = || (self.sessions.admit(&session), Goodbye(session.clone()));
+        let held = || (self.sessions.admit(&session), self.goodbye(&session));
         match role {
             // These are kept and ended by [`Peers`].
             Role::Control => self.peers.adopt(session, inbound),
             Role::Worker => self.until_over(held(), worker_link::serve(Arc::clone(&self.workers), session, inbound)),
             Role::Client => self.until_over(held(), client_link::serve(self.relays.clone(), session, inbound)),
         }
+    }
+
+    fn goodbye(&self, session: &Session) -> Goodbye {
+        Goodbye { session: session.clone(), me: self.me.node, group: self.group.clone() }
     }
 
     fn until_over(&self, held: impl Send + 'static, serving: impl Future<Output = ()> + Send + 'static) {
@@ -135,13 +144,23 @@ impl Reception {
     }
 }
 
-/// Ends a session when nobody serves it any more: at the node's stop the peer shall look for another node at once. A
-/// session that has ended already keeps its reason.
-struct Goodbye(Session);
+/// Ends a session when nobody serves it any more: at the node's stop the peer shall go to another node at once, or give
+/// this one time to come back where there is no other. A session that has ended already keeps its reason.
+struct Goodbye {
+    session: Session,
+    me: NodeId,
+    group: Group,
+}
 
 impl Drop for Goodbye {
     fn drop(&mut self) {
-        self.0.close(Failure::new(Code::Unavailable, "this control node is stopping; come back to another one"));
+        if self.session.is_closed() {
+            return;
+        }
+        let go_to = directions(&self.group.state(), self.me, self.session.peer().node);
+        let wait = go_to.is_empty().then_some(ALONE);
+        let reason = Failure::new(Code::Unavailable, "this control node is stopping; come back to another one");
+        self.session.steer(reason, wait, go_to);
     }
 }
 

@@ -17,6 +17,7 @@ mod blobs;
 mod client_link;
 mod credentials;
 mod dialback;
+mod drain;
 mod identity;
 mod kv;
 mod leader;

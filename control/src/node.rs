@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! start:  data folder → archives → sockets → peers → group → proxies, KV, reach → loops, listeners, API
-//! stop:   1. listeners, API and loops (requests under way have 2 s)   2. sessions of workers and clients
-//!         3. sessions among control nodes                             4. the group
+//! stop:   1. workers go to other nodes   2. listeners, API and loops (requests under way have 2 s)
+//!         3. sessions of workers and clients   4. sessions among control nodes   5. the group
 //! ```
 //!
 //! Owns nothing but the wiring. A part that ends by itself stops the node, and [`ControlNode::stopped`] names it.
@@ -13,9 +13,10 @@ use crate::api::{self, ApiError, ApiListener};
 use crate::blobs::{Blobs, Supply};
 use crate::credentials::{Reporter, Sessions};
 use crate::dialback::DialBack;
+use crate::drain::Drain;
 use crate::identity::{DataFolder, FolderError, random_ulid};
 use crate::kv::Kv;
-use crate::leader::{self, Leading};
+use crate::leader::{self, Leading, Presence};
 use crate::loops::{Loops, StopReason};
 use crate::options::{ApiListen, Listen, Options, Timers};
 use crate::peer_service::PeerService;
@@ -74,8 +75,8 @@ pub enum StartError {
 pub struct ControlNode {
     folder: DataFolder,
     loops: Loops,
-    peers: Peers,
-    group: Group,
+    /// Knows the group and the sessions with other control nodes, too.
+    drain: Drain,
     api: Vec<ApiListen>,
     listening: Vec<(Transport, SocketAddr)>,
 }
@@ -137,14 +138,6 @@ impl ControlNode {
             }
         };
         let loops = Loops::new();
-        let node = Self {
-            folder,
-            loops: loops.clone(),
-            peers: peers.clone(),
-            group: group.clone(),
-            api: sockets.api.iter().map(ApiListener::address).collect(),
-            listening: sockets.listening.clone(),
-        };
         // Before anybody can dial in: a node that still joins would refuse its peers, in words that mislead.
         let own = match group.state().cluster() {
             Some(_) => None,
@@ -158,12 +151,13 @@ impl ControlNode {
             blobs,
             peers,
             group,
-            loops,
+            loops: loops.clone(),
             own,
             dialling,
         };
-        parts.run(sockets);
-        Ok(node)
+        let (api, listening) = (sockets.api.iter().map(ApiListener::address).collect(), sockets.listening.clone());
+        let drain = parts.run(sockets);
+        Ok(Self { folder, loops, drain, api, listening })
     }
 
     /// Where the API listens.
@@ -188,11 +182,12 @@ impl ControlNode {
 
     /// Stops the node in order, within about `deadline`. A second call finds nothing left to do.
     pub async fn stop(&self, deadline: Duration) {
+        self.drain.run(deadline / 3).await;
         if !self.loops.stop(deadline).await {
             tracing::warn!(?deadline, "not every part of the control node ended in time");
         }
-        self.peers.stop(LAST_STEPS.max(deadline / 4)).await;
-        self.group.stop(LAST_STEPS.max(deadline / 4)).await;
+        self.drain.peers.stop(LAST_STEPS.max(deadline / 4)).await;
+        self.drain.group.stop(LAST_STEPS.max(deadline / 4)).await;
     }
 }
 
@@ -268,10 +263,10 @@ struct Parts {
 }
 
 impl Parts {
-    fn run(self, sockets: Sockets) {
+    fn run(self, sockets: Sockets) -> Drain {
         let Self { me, identity, cluster, timers, blobs, peers, group, loops, own, dialling } = self;
         let (stop, node) = (loops.stop_token().clone(), me.node);
-        let timers = Arc::new(timers);
+        let (timers, presence) = (Arc::new(timers), Arc::<Presence>::default());
         let supply = Arc::new(Supply::new(node, blobs.clone(), group.clone(), peers.clone()));
         let proxies = Proxies::new(ProxyOptions {
             me: node,
@@ -307,13 +302,15 @@ impl Parts {
             supply: Arc::clone(&supply),
             reception: reception.clone(),
             credentials: credentials.clone(),
+            presence: Arc::clone(&presence),
         }));
         loops.spawn("credential loop", sessions.watch(stop.clone()));
         loops.spawn("archive loop", Arc::clone(&supply).run(stop.clone()));
         follow_group(&loops, &group, me, &proxies);
         let leading =
-            Leading { me: node, group: group.clone(), peers: peers.clone(), timers, presence: Arc::default() };
+            Leading { me: node, group: group.clone(), peers: peers.clone(), timers, presence: Arc::clone(&presence) };
         leader::spawn(&loops, &leading);
+        let drain = Drain { me: node, group: group.clone(), peers: peers.clone(), proxies: proxies.clone(), presence };
         let (discovery, dial) = dialling;
         let dialback = DialBack { reception: reception.clone(), discovery, dial };
         loops.spawn("worker dialler", dialback.clone().run(stop.clone()));
@@ -336,6 +333,7 @@ impl Parts {
             stop: stop.clone(),
         };
         serve_api(&loops, sockets.api, context);
+        drain
     }
 }
 

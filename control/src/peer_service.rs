@@ -6,6 +6,7 @@ use crate::accept::Reception;
 use crate::blobs::Supply;
 use crate::credentials::Reporter;
 use crate::identity::random_ulid;
+use crate::leader::Presence;
 use crate::peers::{Answer, Serve};
 use crate::raft::Group;
 use crate::reach::{Hop, Reach};
@@ -30,6 +31,7 @@ pub(crate) struct PeerService {
     pub(crate) supply: Arc<Supply>,
     pub(crate) reception: Reception,
     pub(crate) credentials: Reporter,
+    pub(crate) presence: Arc<Presence>,
 }
 
 impl Serve for PeerService {
@@ -56,6 +58,11 @@ impl Serve for PeerService {
             PeerRequest::CredentialUse { nodes_of } => {
                 let credentials = self.credentials.clone();
                 Box::pin(async move { Ok(encode(&credentials.here(nodes_of.as_deref()).await)) })
+            }
+            PeerRequest::Leaving => {
+                tracing::info!(node = %from.node, "a control node is leaving");
+                self.presence.leave(from.node, Instant::now());
+                Box::pin(async { Ok(Vec::new()) })
             }
             PeerRequest::Join(join) => Box::pin(register(self.group.clone(), from, join)),
             PeerRequest::Raft { .. } | PeerRequest::Propose { .. } | PeerRequest::ReadIndex => {

@@ -34,6 +34,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Others shall not dial a node that stops before this.
+const STOPPING: Duration = Duration::from_secs(1);
+
 /// What the sessions among control nodes need.
 pub(crate) struct PeersOptions {
     /// Who this node says it is. The group sets the cluster's id in it, once known.
@@ -221,7 +224,7 @@ impl Peers {
     /// Ends all sessions, and waits for their conversations at most `deadline`.
     pub(crate) async fn stop(&self, deadline: Duration) {
         self.0.stop.cancel();
-        self.0.table.close_all(&Failure::new(Code::Unavailable, "this control node is stopping"));
+        self.0.table.steer_all(&Failure::new(Code::Unavailable, "this control node is stopping"), STOPPING);
         self.0.tracker.close();
         let _ = tokio::time::timeout(deadline, self.0.tracker.wait()).await;
         // The handlers hold this in turn.

@@ -90,6 +90,11 @@ impl Proxies {
         self.read().get(&worker)?.seated()
     }
 
+    /// The workers that this node drives now, with their sessions.
+    pub(crate) fn sessions(&self) -> Vec<(NodeId, Session)> {
+        self.read().iter().filter_map(|(worker, seat)| Some((*worker, seat.session()?))).collect()
+    }
+
     /// How many workers this node drives now.
     pub(crate) fn connected(&self) -> usize {
         self.read().values().filter(|seat| seat.session().is_some()).count()

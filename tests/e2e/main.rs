@@ -20,6 +20,7 @@ mod disk;
 mod dns;
 mod flood;
 mod middlebox;
+mod moves;
 mod netns;
 mod netns_dns;
 mod netns_loss;

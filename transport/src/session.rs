@@ -201,6 +201,11 @@ impl Session {
         self.core().ended().await
     }
 
+    /// Requests of this side, passed-on ones included, that wait for the peer's answer.
+    pub fn calls(&self) -> usize {
+        self.core().calls.count()
+    }
+
     /// Whether the session has ended or is about to: nothing more can be sent.
     pub fn is_closed(&self) -> bool {
         self.core().is_closing()

@@ -41,6 +41,9 @@ pub enum PeerRequest {
         /// The credential whose nodes shall be named.
         nodes_of: Option<String>,
     },
+    /// The asker is about to stop: it shall leave the ring while it still runs; from protocol version 2 on. Reply: nothing
+    /// (empty body).
+    Leaving,
     /// A request to a worker's job class in bytes; from protocol version 2 on. Reply: bytes.
     Relay {
         /// Names it for its whole life.

@@ -6,6 +6,7 @@ use crate::raft::GroupStatus;
 use longshore_state::{Command, State};
 use longshore_wire::NodeId;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A node that lacks more entries than this is still catching up, and drives nobody yet.
@@ -18,7 +19,8 @@ pub(super) async fn run(lead: Lead, stop: CancellationToken) {
 async fn step(leading: &Leading) {
     let Leading { group, timers, .. } = leading;
     let standing = |node| leading.standing(node);
-    let commands = plan(&group.state(), &group.status(), standing, timers.ring_grace);
+    let leaving = |node| leading.presence.is_leaving(node, Instant::now());
+    let commands = plan(&group.state(), &group.status(), (standing, leaving), timers.ring_grace);
     if commands.is_empty() {
         return;
     }
@@ -34,8 +36,13 @@ async fn step(leading: &Leading) {
 /// What to commit so that the state says who is alive, and that the ring is spread over exactly those.
 ///
 /// A node leaves the ring once it has been away for `grace`. It enters when it has been connected for half of that, so
-/// that one that comes and goes moves nobody, and has caught up with the log.
-fn plan(state: &State, status: &GroupStatus, standing: impl Fn(NodeId) -> Standing, grace: Duration) -> Vec<Command> {
+/// that one that comes and goes moves nobody, and has caught up with the log. One that is leaving is out at once.
+fn plan(
+    state: &State,
+    status: &GroupStatus,
+    (standing, leaving): (impl Fn(NodeId) -> Standing, impl Fn(NodeId) -> bool),
+    grace: Duration,
+) -> Vec<Command> {
     let mut commands = Vec::new();
     let mut owners = Vec::new();
     for node in state.controls() {
@@ -49,7 +56,7 @@ fn plan(state: &State, status: &GroupStatus, standing: impl Fn(NodeId) -> Standi
         }
         let caught_up = node.id == status.node || matches!(status.lag.get(&node.id), Some(Some(lag)) if *lag <= LAG);
         let in_ring = state.ring().owners().contains(&node.id);
-        if alive && (in_ring || (now.here_for(grace / 2) && caught_up)) {
+        if alive && !leaving(node.id) && (in_ring || (now.here_for(grace / 2) && caught_up)) {
             owners.push(node.id);
         }
     }
@@ -118,6 +125,10 @@ mod tests {
         }
     }
 
+    const fn stays(_: NodeId) -> bool {
+        false
+    }
+
     fn owners(state: &State) -> Vec<NodeId> {
         state.ring().owners().to_vec()
     }
@@ -126,25 +137,38 @@ mod tests {
     fn a_node_leaves_after_the_grace_and_comes_back() {
         let mut state = cluster();
         let all_here = |_| Standing::Here(Duration::from_secs(60));
-        let commands = plan(&state, &status(), all_here, GRACE);
+        let commands = plan(&state, &status(), (all_here, stays), GRACE);
         apply(&mut state, commands);
         assert_eq!(owners(&state), [id(1), id(2), id(3)]);
-        assert_eq!(plan(&state, &status(), all_here, GRACE), []);
+        assert_eq!(plan(&state, &status(), (all_here, stays), GRACE), []);
 
         let third = |standing| move |node| if node == id(3) { standing } else { Standing::Here(Duration::MAX) };
         let short = third(Standing::Away(Duration::from_millis(1900)));
-        assert_eq!(plan(&state, &status(), short, GRACE), []);
-        let commands = plan(&state, &status(), third(Standing::Away(GRACE)), GRACE);
+        assert_eq!(plan(&state, &status(), (short, stays), GRACE), []);
+        let commands = plan(&state, &status(), (third(Standing::Away(GRACE)), stays), GRACE);
         apply(&mut state, commands);
         assert_eq!(owners(&state), [id(1), id(2)]);
         assert!(!state.node(id(3)).unwrap().alive);
 
-        let commands = plan(&state, &status(), third(Standing::Here(Duration::ZERO)), GRACE);
+        let commands = plan(&state, &status(), (third(Standing::Here(Duration::ZERO)), stays), GRACE);
         assert_eq!(commands, [Command::SetAlive { node: id(3), alive: true }]);
         apply(&mut state, commands);
-        let commands = plan(&state, &status(), third(Standing::Here(GRACE)), GRACE);
+        let commands = plan(&state, &status(), (third(Standing::Here(GRACE)), stays), GRACE);
         apply(&mut state, commands);
         assert_eq!(owners(&state), [id(1), id(2), id(3)]);
+    }
+
+    #[test]
+    fn who_is_leaving_lives_and_drives_nobody() {
+        let mut state = cluster();
+        let all_here = |_| Standing::Here(Duration::from_secs(60));
+        let commands = plan(&state, &status(), (all_here, stays), GRACE);
+        apply(&mut state, commands);
+        let commands = plan(&state, &status(), (all_here, |node| node == id(1)), GRACE);
+        assert_eq!(commands, [Command::SetRing { owners: vec![id(2), id(3)] }], "also the leader itself");
+        apply(&mut state, commands);
+        assert_eq!(plan(&state, &status(), (all_here, |node| node == id(1)), GRACE), []);
+        assert_eq!(plan(&state, &status(), (all_here, |_| true), GRACE), [], "somebody must drive the workers");
     }
 
     #[test]
@@ -152,7 +176,7 @@ mod tests {
         let state = cluster();
         let mut status = status();
         status.lag = BTreeMap::from([(id(2), None), (id(3), Some(LAG + 1))]);
-        let commands = plan(&state, &status, |_| Standing::Here(GRACE), GRACE);
+        let commands = plan(&state, &status, (|_| Standing::Here(GRACE), stays), GRACE);
         assert!(commands.contains(&Command::SetRing { owners: vec![id(1)] }), "{commands:?}");
     }
 }

@@ -4,14 +4,17 @@
 
 use super::Leading;
 use longshore_wire::NodeId;
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The longest time between two looks; sessions that come or go wake the loop at once.
 const EVERY: Duration = Duration::from_millis(500);
+
+/// A node that said it would stop has done so within this, or stays after all.
+const LEAVING: Duration = Duration::from_secs(60);
 
 /// Whether a node is here, and for how long it has been so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,19 +41,41 @@ impl Standing {
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
     since: Mutex<HashMap<NodeId, (bool, Instant)>>,
+    /// Nodes that are about to stop, and since when.
+    leaving: Mutex<HashMap<NodeId, Instant>>,
 }
 
 impl Presence {
     /// Takes down who is connected at `now`, of all `known`.
     fn observe(&self, known: impl Iterator<Item = NodeId>, connected: &[NodeId], now: Instant) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut seen = HashMap::new();
+        let (mut seen, mut gone) = (HashMap::new(), HashSet::new());
         for node in known {
             let here = connected.contains(&node);
-            let before = since.remove(&node).filter(|(was_here, _)| *was_here == here);
+            let before = since.remove(&node);
+            // This node itself is never connected, and so never goes.
+            if before.is_some_and(|(was_here, _)| was_here && !here) {
+                gone.insert(node);
+            }
+            let before = before.filter(|(was_here, _)| *was_here == here);
             seen.insert(node, before.unwrap_or((here, now)));
         }
+        self.leaving_nodes().retain(|node, since| !gone.contains(node) && now - *since < LEAVING);
         *since = seen;
+    }
+
+    fn leaving_nodes(&self) -> MutexGuard<'_, HashMap<NodeId, Instant>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A node is about to stop.
+    pub(crate) fn leave(&self, node: NodeId, now: Instant) {
+        self.leaving_nodes().insert(node, now);
+    }
+
+    /// Whether a node is about to stop: it lives, and drives nobody any more.
+    pub(crate) fn is_leaving(&self, node: NodeId, now: Instant) -> bool {
+        self.leaving_nodes().get(&node).is_some_and(|since| now - *since < LEAVING)
     }
 
     /// How a node stands at `now`. A node never looked at has just gone.
@@ -84,6 +109,26 @@ pub(super) async fn run(leading: Leading, stop: CancellationToken) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_leaver_is_one_until_it_has_gone_or_stays() {
+        let (node, presence, start) = (NodeId::from_u128(1), Presence::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        presence.observe([node].into_iter(), &[node], at(0));
+        presence.leave(node, at(1));
+        presence.observe([node].into_iter(), &[node], at(2));
+        assert!(presence.is_leaving(node, at(2)));
+        assert!(!presence.is_leaving(node, at(1) + LEAVING), "it stays after all");
+        presence.observe([node].into_iter(), &[], at(3));
+        presence.observe([node].into_iter(), &[node], at(4));
+        assert!(!presence.is_leaving(node, at(4)), "it has come back");
+
+        let me = NodeId::from_u128(2);
+        presence.observe([me].into_iter(), &[], at(5));
+        presence.leave(me, at(5));
+        presence.observe([me].into_iter(), &[], at(6));
+        assert!(presence.is_leaving(me, at(6)));
+    }
 
     #[test]
     fn time_counts_from_the_change() {

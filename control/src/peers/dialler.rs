@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 const COURTESY: Duration = Duration::from_secs(1);
 /// A session that lasted so long was really established; the next pause is short again.
 const ESTABLISHED: Duration = Duration::from_secs(5);
+/// Longest time that a control node can ask to be left alone.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Without any session for so long, registered addresses are not enough, and discovery is asked.
 const ALONE: Duration = Duration::from_secs(5);
 
@@ -83,10 +85,14 @@ async fn redial(peers: Peers, node: NodeId, addresses: Vec<ClusterUri>) {
         }
         complaint.clear();
         let since = Instant::now();
-        until_gone(&peers, node).await;
+        let asked = until_gone(&peers, node).await;
         if since.elapsed() >= ESTABLISHED {
             backoff.reset();
-        } else {
+        }
+        if let Some(asked) = asked {
+            // The jitter comes on top: those that were all told the same do not come back in step.
+            away(&peers, node, asked.min(LONGEST_WAIT) + backoff.next()).await;
+        } else if since.elapsed() < ESTABLISHED {
             sleep(backoff.next()).await;
         }
     }
@@ -102,10 +108,20 @@ fn complain(node: NodeId, last: &mut String, error: String) {
     }
 }
 
-async fn until_gone(peers: &Peers, node: NodeId) {
+/// Resolves when the last session has ended; gives the time for which the other side asks to be left alone.
+async fn until_gone(peers: &Peers, node: NodeId) -> Option<Duration> {
+    let mut asked = None;
     while let Some(session) = peers.session(node) {
-        session.closed().await;
+        asked = session.ended().await.retry_after;
     }
+    asked
+}
+
+/// Leaves a node alone for so long, unless it comes by itself.
+async fn away(peers: &Peers, node: NodeId, time: Duration) {
+    let mut changed = peers.changed();
+    let come = async { while peers.session(node).is_none() && changed.changed().await.is_ok() {} };
+    let _ = tokio::time::timeout(time, come).await;
 }
 
 /// Asks discovery whenever this node has had no session at all for a while although it knows of others.

@@ -119,6 +119,7 @@ async fn ask(peers: &Peers, from: Peer, request: PeerRequest) -> Result<Vec<u8>,
         PeerRequest::Raft { .. } | PeerRequest::Propose { .. } | PeerRequest::ReadIndex => peers.0.group.get(),
         PeerRequest::Join(_)
         | PeerRequest::Worker { .. }
+        | PeerRequest::Leaving
         | PeerRequest::Relay { .. }
         | PeerRequest::Outcome { .. }
         | PeerRequest::CredentialUse { .. } => peers.0.rest.get(),

@@ -4,6 +4,7 @@ use longshore_transport::Session;
 use longshore_wire::{Failure, NodeId};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The live sessions of each node, oldest first. Numbers tell sessions of the same node apart.
@@ -91,9 +92,9 @@ impl Table {
         self.changes.subscribe()
     }
 
-    pub(super) fn close_all(&self, reason: &Failure) {
+    pub(super) fn steer_all(&self, reason: &Failure, retry_after: Duration) {
         for (_, session) in self.sessions().by_node.values().flatten() {
-            session.close(reason.clone());
+            session.steer(reason.clone(), Some(retry_after), Vec::new());
         }
     }
 }

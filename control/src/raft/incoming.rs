@@ -47,6 +47,7 @@ impl Group {
             PeerRequest::Join(_)
             | PeerRequest::Worker { .. }
             | PeerRequest::CredentialUse { .. }
+            | PeerRequest::Leaving
             | PeerRequest::Relay { .. }
             | PeerRequest::Outcome { .. } => {
                 Err(Failure::new(Code::Unsupported, format!("not for the Raft group (from {from})")))
