@@ -6,7 +6,7 @@ use crate::auth::{Found, Known, KnownSecret, Transcript, Verifiers, check_client
 use crate::link::{Io, Link, LinkInfo};
 use crate::listen::admission::Ticket;
 use longshore_wire::handshake::{
-    Binding, Challenge, FromAcceptor, FromDialler, Hello, NONCE, Reject, RejectCode, Welcome,
+    Binding, Challenge, FromAcceptor, FromDialler, Hello, MAX_VERSION, MIN_VERSION, NONCE, Reject, RejectCode, Welcome,
 };
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -131,7 +131,9 @@ pub(super) fn check_hello(me: &Identity, hello: &Hello, info: &LinkInfo) -> Resu
     let refuse = |code, message: String| Err(HandshakeError::Refused { code, message });
     let (oldest, newest) = hello.versions;
     let Some(version) = common_version(hello.versions) else {
-        let message = format!("this release does not speak protocol versions {oldest} to {newest}; upgrade one side");
+        let message = format!(
+            "this release speaks protocol versions {MIN_VERSION} to {MAX_VERSION}, not {oldest} to {newest}; upgrade one side"
+        );
         return refuse(RejectCode::Version, message);
     };
     if hello.nonce.len() != NONCE {
@@ -254,6 +256,38 @@ async fn farewell(io: &mut dyn Io, reject: &FromAcceptor) -> Result<(), Handshak
 mod tests {
     use super::*;
     use longshore_wire::{NodeId, Role};
+
+    #[tokio::test]
+    async fn a_version_out_of_range_is_told_both_ranges() {
+        let (mut dialler, link) = crate::memory_pair();
+        let me = Identity::new(NodeId::from_u128(1), Role::Control, "prod", "0");
+        let hello = FromDialler::Hello(Hello {
+            versions: (MAX_VERSION + 5, MAX_VERSION + 7),
+            node: NodeId::from_u128(2),
+            role: Role::Worker,
+            peer_role: Role::Control,
+            cluster: "prod".to_owned(),
+            cluster_id: None,
+            credential: "worker".to_owned(),
+            binding: Binding::None,
+            nonce: vec![1; NONCE],
+            release: "9".to_owned(),
+        });
+        send(&mut *dialler.io, &hello, "the hello").await.unwrap();
+        let none = |_: &str| None;
+        let refusing = verify(link, &me, &none);
+        let (refused, answer) = tokio::join!(refusing, async move {
+            let answer = receive(&mut *dialler.io, "the refusal").await.unwrap();
+            drop(dialler);
+            answer
+        });
+        assert_eq!(refused.unwrap_err().code(), Some(RejectCode::Version));
+        let FromAcceptor::Reject(reject) = longshore_wire::decode(&answer).unwrap() else { panic!("let in") };
+        let ranges = [(MIN_VERSION, MAX_VERSION), (MAX_VERSION + 5, MAX_VERSION + 7)];
+        for (oldest, newest) in ranges {
+            assert!(reject.message.contains(&format!("{oldest} to {newest}")), "{}", reject.message);
+        }
+    }
 
     #[tokio::test]
     async fn a_silent_dialler_costs_no_more_than_the_deadline() {
