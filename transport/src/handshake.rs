@@ -14,9 +14,13 @@
 //!
 //! It never derives keys on a runtime's thread and never tells a stranger more than it asked for.
 
+mod accepting;
 mod acceptor;
 mod dialler;
+mod dialling;
 mod error;
+mod hello;
+mod introduction;
 mod message;
 mod own;
 mod reverse;
@@ -27,14 +31,18 @@ pub use error::HandshakeError;
 pub use reverse::{answer, call};
 
 use crate::link::{Carrier, Link, LinkInfo};
-use longshore_wire::handshake::{Binding, Hello, MAX_VERSION, MIN_VERSION};
+use longshore_wire::credential::{MAX_ITERATIONS, MIN_ITERATIONS};
+use longshore_wire::handshake::{Binding, Hello};
 use longshore_wire::{ClusterId, NodeId, Role};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Time for the whole handshake, either side.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Salt lengths that an honest peer may use, in bytes.
+const SALTS: RangeInclusive<usize> = 8..=64;
 /// Longest text of a peer that is shown to anybody.
 const SHOWN: usize = 300;
 
@@ -110,10 +118,10 @@ fn exporter_of<'a>(hello: &Hello, info: &'a LinkInfo) -> &'a [u8] {
     }
 }
 
-/// The newest version that both sides speak.
-fn common_version((oldest, newest): (u16, u16)) -> Option<u16> {
-    let version = newest.min(MAX_VERSION);
-    (version >= oldest.max(MIN_VERSION)).then_some(version)
+/// Refuses a key derivation that is too weak, or too expensive, before it is begun.
+fn check_derivation(salt: &[u8], iterations: u32) -> Result<(), HandshakeError> {
+    let affordable = (MIN_ITERATIONS..=MAX_ITERATIONS).contains(&iterations) && SALTS.contains(&salt.len());
+    affordable.then_some(()).ok_or(HandshakeError::Derivation { iterations, salt: salt.len() })
 }
 
 /// A peer's text, safe for a terminal and a log line.
@@ -124,14 +132,6 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions() {
-        assert_eq!(common_version((MIN_VERSION, MAX_VERSION)), Some(MAX_VERSION));
-        assert_eq!(common_version((1, u16::MAX)), Some(MAX_VERSION));
-        assert_eq!(common_version((MAX_VERSION + 1, u16::MAX)), None);
-        assert_eq!(common_version((0, 0)), None);
-    }
 
     #[test]
     fn a_peers_text_cannot_move_the_cursor() {

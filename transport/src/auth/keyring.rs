@@ -2,7 +2,8 @@
 //!
 //! A secret that came from a file is read again once the file has changed, so that a rotation needs no restart.
 //! A derivation goes on when the handshake that wanted it has timed out, and its result stays: a slow machine fails its
-//! first attempt at most, and a reconnect costs a few HMACs.
+//! first attempt at most, and a reconnect costs a few HMACs. Whoever answers can name a salt, so that what came of it has a
+//! place of its own until its namer has proven that it knows the verifier.
 
 mod stranger;
 
@@ -14,16 +15,26 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// Most derived keys kept: a salt for each credential rotation that is under way, and a few for acceptors that make up
+/// Most keys kept whose salt somebody has proven: one for each credential rotation that is under way, and to spare.
+const PROVEN: usize = 8;
+/// Most keys kept whose salt nobody has proven yet: for a slow machine's next attempt, and for acceptors that make up
 /// salts for names they do not know.
-const KEPT: usize = 8;
+const UNPROVEN: usize = 4;
 
-struct Entry {
+/// Keys, and what they were derived from.
+pub(crate) struct Derived {
     /// Of the secret that they were derived from.
     version: u64,
     salt: Vec<u8>,
     iterations: u32,
-    keys: Arc<Keys>,
+    pub(crate) keys: Keys,
+}
+
+/// The keys that were derived, newest first.
+#[derive(Default)]
+struct Cache {
+    proven: VecDeque<Arc<Derived>>,
+    unproven: VecDeque<Arc<Derived>>,
 }
 
 /// A credential's name and secret, with a cache of derived keys. Clones share the cache.
@@ -37,7 +48,7 @@ struct Shared {
     held: Mutex<Held>,
     /// Rises with every new secret.
     version: watch::Sender<u64>,
-    derived: Mutex<VecDeque<Entry>>,
+    derived: Mutex<Cache>,
     /// One derivation at a time: an acceptor that sends ever new salts keeps one core busy at most.
     deriving: Arc<tokio::sync::Mutex<()>>,
     /// The same for salts that strangers name.
@@ -55,7 +66,6 @@ struct Held {
 impl Keyring {
     /// The keyring of one credential.
     pub fn new(secret: Secret, credential: String) -> Self {
-        let derived = Mutex::new(VecDeque::with_capacity(KEPT));
         let held = Mutex::new(Held { secret, version: 0, unusable: None });
         let version = watch::Sender::new(0);
         Self {
@@ -63,7 +73,7 @@ impl Keyring {
                 credential,
                 held,
                 version,
-                derived,
+                derived: Mutex::default(),
                 deriving: Arc::default(),
                 strangers: Arc::default(),
             }),
@@ -72,8 +82,12 @@ impl Keyring {
 
     /// Whether the present secret is the one behind this verifier. Derives, so the first time is slow.
     pub async fn fits(&self, verifier: &Verifier) -> bool {
-        let keys = self.keys(&verifier.salt, verifier.iterations).await;
-        keys.is_some_and(|keys| *keys.stored == *verifier.stored_key)
+        let Some(derived) = self.keys(&verifier.salt, verifier.iterations).await else { return false };
+        let fits = *derived.keys.stored == *verifier.stored_key;
+        if fits {
+            self.keep_proven(derived);
+        }
+        fits
     }
 
     /// Reads the secret's file again if it has changed; a file that cannot be used leaves the secret as it is, and is
@@ -97,30 +111,46 @@ impl Keyring {
     }
 
     /// The keys for this salt and number of rounds, derived on a blocking thread unless known. Safe to drop: the
-    /// derivation ends by itself and its result is kept. `None` when the runtime is shutting down.
-    pub(crate) async fn keys(&self, salt: &[u8], iterations: u32) -> Option<Arc<Keys>> {
-        if let Some(keys) = self.shared.known(salt, iterations) {
-            return Some(keys);
+    /// derivation ends by itself and its result is kept for a while. `None` when the runtime is shutting down.
+    pub(crate) async fn keys(&self, salt: &[u8], iterations: u32) -> Option<Arc<Derived>> {
+        if let Some(derived) = self.shared.known(salt, iterations) {
+            return Some(derived);
         }
         let turn = Arc::clone(&self.shared.deriving).lock_owned().await;
         // Whoever had the turn before may have derived the same.
-        if let Some(keys) = self.shared.known(salt, iterations) {
-            return Some(keys);
+        if let Some(derived) = self.shared.known(salt, iterations) {
+            return Some(derived);
         }
         let shared = Arc::clone(&self.shared);
         let salt = salt.to_vec();
         let derivation = tokio::task::spawn_blocking(move || {
-            let (secret, version) = {
-                let held = shared.held();
-                (held.secret.clone(), held.version)
-            };
-            let keys = Arc::new(Keys::derive(secret.as_bytes(), &salt, iterations));
-            shared.keep(Entry { version, salt, iterations, keys: Arc::clone(&keys) });
+            let derived = shared.derive(salt, iterations);
+            push(&mut shared.derived().unproven, Arc::clone(&derived), UNPROVEN);
             drop(turn);
-            keys
+            derived
         });
         derivation.await.ok()
     }
+
+    /// Keeps what a salt led to, now that its namer has proven that it knows the verifier: no stranger drives it out.
+    pub(crate) fn keep_proven(&self, derived: Arc<Derived>) {
+        let mut cache = self.shared.derived();
+        cache.unproven.retain(|other| !Arc::ptr_eq(other, &derived));
+        if !cache.proven.iter().any(|other| other.is_for(derived.version, &derived.salt, derived.iterations)) {
+            push(&mut cache.proven, derived, PROVEN);
+        }
+    }
+}
+
+impl Derived {
+    fn is_for(&self, version: u64, salt: &[u8], iterations: u32) -> bool {
+        (self.version, self.iterations) == (version, iterations) && self.salt == salt
+    }
+}
+
+fn push(kept: &mut VecDeque<Arc<Derived>>, derived: Arc<Derived>, most: usize) {
+    kept.truncate(most - 1);
+    kept.push_front(derived);
 }
 
 impl Shared {
@@ -159,18 +189,25 @@ impl Shared {
         }
     }
 
-    fn known(&self, salt: &[u8], iterations: u32) -> Option<Arc<Keys>> {
-        let version = self.held().version;
-        let derived = self.derived.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |entry: &&Entry| (entry.version, entry.iterations) == (version, iterations) && entry.salt == salt;
-        let entry = derived.iter().find(fits)?;
-        Some(Arc::clone(&entry.keys))
+    fn derived(&self) -> MutexGuard<'_, Cache> {
+        self.derived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, entry: Entry) {
-        let mut derived = self.derived.lock().unwrap_or_else(PoisonError::into_inner);
-        derived.truncate(KEPT - 1);
-        derived.push_front(entry);
+    /// Derives from the secret of the moment, whatever it is later. Blocks.
+    fn derive(&self, salt: Vec<u8>, iterations: u32) -> Arc<Derived> {
+        let (secret, version) = {
+            let held = self.held();
+            (held.secret.clone(), held.version)
+        };
+        let keys = Keys::derive(secret.as_bytes(), &salt, iterations);
+        Arc::new(Derived { version, salt, iterations, keys })
+    }
+
+    fn known(&self, salt: &[u8], iterations: u32) -> Option<Arc<Derived>> {
+        let version = self.held().version;
+        let cache = self.derived();
+        let mut kept = cache.proven.iter().chain(&cache.unproven);
+        kept.find(|derived| derived.is_for(version, salt, iterations)).map(Arc::clone)
     }
 }
 
@@ -192,10 +229,29 @@ mod tests {
         assert!(tokio::time::timeout(Duration::ZERO, keyring.keys(&salt, 50_000)).await.is_err());
         let (a, b) = tokio::join!(keyring.keys(&salt, 50_000), keyring.keys(&salt, 50_000));
         assert!(Arc::ptr_eq(&a.unwrap(), &b.unwrap()));
-        for number in 0..2 * KEPT {
+    }
+
+    /// An acceptor may name any salt; the keys of one who has proven itself stay where they are.
+    #[tokio::test]
+    async fn salts_of_strangers_drive_nothing_out() {
+        let keyring = Keyring::new(Secret::generate().unwrap(), "worker".to_owned());
+        let proven = keyring.keys(b"the cluster's salt", 1).await.unwrap();
+        keyring.keep_proven(Arc::clone(&proven));
+        for number in 0..2 * (PROVEN + UNPROVEN) {
             keyring.keys(&[u8::try_from(number).unwrap()], 1).await;
         }
-        assert_eq!(keyring.shared.derived.lock().unwrap().len(), KEPT);
+        assert!(Arc::ptr_eq(&proven, &keyring.keys(b"the cluster's salt", 1).await.unwrap()));
+        let kept = || {
+            let cache = keyring.shared.derived();
+            (cache.proven.len(), cache.unproven.len())
+        };
+        assert_eq!(kept(), (1, UNPROVEN));
+        // Those who prove themselves do not fill the memory either.
+        for number in 0..2 * PROVEN {
+            let derived = keyring.keys(&[u8::try_from(number).unwrap(); 2], 1).await.unwrap();
+            keyring.keep_proven(derived);
+        }
+        assert_eq!(kept(), (PROVEN, UNPROVEN - 1), "what was proven is no longer among the others");
     }
 
     #[tokio::test]
@@ -219,7 +275,10 @@ mod tests {
         replace("the second secret of all");
         assert!(keyring.refresh().await && changed.has_changed().unwrap());
         let second = keyring.keys(b"salt", 1).await.unwrap();
-        assert_ne!(*first.stored, *second.stored, "keys of the former secret are not used any more");
+        assert_ne!(*first.keys.stored, *second.keys.stored, "keys of the former secret are not used any more");
         assert!(!keyring.refresh().await);
+        // A proof with the former secret may come in late.
+        keyring.keep_proven(first);
+        assert!(Arc::ptr_eq(&second, &keyring.keys(b"salt", 1).await.unwrap()));
     }
 }

@@ -130,8 +130,16 @@ impl Transcript<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::auth::{Secret, verifier_with};
+    use longshore_wire::Role;
+
+    /// What both sides know of a secret.
+    pub(in crate::auth) fn keys_and_verifier(secret: &[u8], salt: &[u8]) -> (Keys, Verifier) {
+        let held = Secret::from_bytes(secret).unwrap();
+        (Keys::derive(secret, salt, 4096), verifier_with(&held, "worker", Role::Worker, salt.to_vec(), 4096))
+    }
 
     /// The example of RFC 7677 §3: user "user", password "pencil".
     #[test]
@@ -160,15 +168,7 @@ mod tests {
 
     #[test]
     fn proofs_hold_for_their_own_transcript_only() {
-        let keys = Keys::derive(b"a secret of enough bytes", b"salt", 4096);
-        let verifier = Verifier {
-            credential: "worker".to_owned(),
-            role: longshore_wire::Role::Worker,
-            salt: b"salt".to_vec(),
-            iterations: 4096,
-            stored_key: keys.stored.to_vec(),
-            server_key: keys.server.to_vec(),
-        };
+        let (keys, verifier) = keys_and_verifier(b"a secret of enough bytes", b"salt");
         let transcript = Transcript { hello: b"hello", challenge: b"challenge", exporter: b"" };
         let proof = keys.client_proof(&transcript);
         assert!(check_client(&verifier, &transcript, &proof));

@@ -1,7 +1,7 @@
 //! The worked example of docs/protocol.md: computed here, and compared with what stands there.
 
-use super::scram::{Keys, Transcript, check_client, server_proof};
-use longshore_wire::credential::Verifier;
+use super::scram::tests::keys_and_verifier;
+use super::scram::{Transcript, check_client, server_proof};
 use longshore_wire::handshake::{Binding, Challenge, FromAcceptor, FromDialler, Hello};
 use longshore_wire::{ClusterId, NodeId, Role};
 use std::fmt::Write as _;
@@ -56,15 +56,7 @@ fn line(out: &mut String, name: &str, bytes: &[u8]) {
 
 fn example() -> String {
     let salt: Vec<u8> = (0..16).collect();
-    let keys = Keys::derive(SECRET.as_bytes(), &salt, 4096);
-    let verifier = Verifier {
-        credential: "worker".to_owned(),
-        role: Role::Worker,
-        salt: salt.clone(),
-        iterations: 4096,
-        stored_key: keys.stored.to_vec(),
-        server_key: keys.server.to_vec(),
-    };
+    let (keys, verifier) = keys_and_verifier(SECRET.as_bytes(), &salt);
     let (hello, challenge) = (hello(), challenge(&salt));
     let mut out = String::new();
     line(&mut out, "salt", &salt);

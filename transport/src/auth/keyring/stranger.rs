@@ -2,8 +2,7 @@
 //! let this node work: one derivation at a time, then a pause four times as long as it took, and nothing is kept of it
 //! unless its proof is right.
 
-use super::{Entry, Keyring};
-use crate::auth::scram::Keys;
+use super::{Derived, Keyring};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,9 +19,9 @@ pub(super) type Turn = Arc<tokio::sync::Mutex<Option<Instant>>>;
 impl Keyring {
     /// The keys for this salt and number of rounds: at once where they are known, which is so for a cluster that has proven
     /// itself before. The caller has bounded the rounds.
-    pub(crate) async fn keys_for_stranger(&self, salt: &[u8], iterations: u32) -> Result<Arc<Keys>, Busy> {
-        if let Some(keys) = self.shared.known(salt, iterations) {
-            return Ok(keys);
+    pub(crate) async fn keys_for_stranger(&self, salt: &[u8], iterations: u32) -> Result<Arc<Derived>, Busy> {
+        if let Some(derived) = self.shared.known(salt, iterations) {
+            return Ok(derived);
         }
         let mut turn = Arc::clone(&self.shared.strangers).try_lock_owned().map_err(|_| Busy)?;
         if turn.is_some_and(|free_at| Instant::now() < free_at) {
@@ -31,20 +30,11 @@ impl Keyring {
         let (shared, salt) = (Arc::clone(&self.shared), salt.to_vec());
         let derivation = tokio::task::spawn_blocking(move || {
             let begun = Instant::now();
-            let secret = shared.held().secret.clone();
-            let keys = Arc::new(Keys::derive(secret.as_bytes(), &salt, iterations));
+            let derived = shared.derive(salt, iterations);
             *turn = Some(Instant::now() + begun.elapsed() * REST);
-            keys
+            derived
         });
         derivation.await.map_err(|_| Busy)
-    }
-
-    /// Keeps what a stranger's salt led to, now that its proof was right: it comes back at once.
-    pub(crate) fn keep_proven(&self, salt: Vec<u8>, iterations: u32, keys: Arc<Keys>) {
-        if self.shared.known(&salt, iterations).is_none() {
-            let version = self.shared.held().version;
-            self.shared.keep(Entry { version, salt, iterations, keys });
-        }
     }
 }
 
@@ -59,7 +49,7 @@ mod tests {
         let first = keyring.keys_for_stranger(b"one salt", 200_000).await.unwrap();
         assert!(keyring.keys_for_stranger(b"two salt", 1).await.is_err(), "there is a pause");
         assert!(keyring.keys_for_stranger(b"one salt", 200_000).await.is_err(), "nothing is kept for a stranger");
-        keyring.keep_proven(b"one salt".to_vec(), 200_000, Arc::clone(&first));
+        keyring.keep_proven(Arc::clone(&first));
         let again = keyring.keys_for_stranger(b"one salt", 200_000).await.unwrap();
         assert!(Arc::ptr_eq(&first, &again), "who was right is known");
         let held = Arc::clone(&keyring.shared.strangers).lock_owned().await;

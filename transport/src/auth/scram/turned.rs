@@ -31,20 +31,13 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::keys_and_verifier;
     use super::super::{check_client, server_proof};
     use super::*;
 
     #[test]
     fn no_proof_of_one_direction_means_anything_in_the_other() {
-        let keys = Keys::derive(b"a secret of enough bytes", b"salt", 4096);
-        let verifier = Verifier {
-            credential: "worker".to_owned(),
-            role: longshore_wire::Role::Worker,
-            salt: b"salt".to_vec(),
-            iterations: 4096,
-            stored_key: keys.stored.to_vec(),
-            server_key: keys.server.to_vec(),
-        };
+        let (keys, verifier) = keys_and_verifier(b"a secret of enough bytes", b"salt");
         let transcript = Transcript { hello: b"hello", challenge: b"present", exporter: b"" };
         let (call, answer) = (call_proof(&verifier, &transcript), keys.answer_proof(&transcript));
         assert!(keys.check_call(&transcript, &call) && check_answer(&verifier, &transcript, &answer));

@@ -1,43 +1,22 @@
 //! The worker's side: says who it is, checks the control node's proof, and only then proves itself.
 
-use super::super::acceptor::{Progress, check_hello, log, turn_away};
-use super::super::dialler::SALTS;
-use super::super::message::{receive, send};
-use super::super::{DEADLINE, HandshakeError, Identity, Peer, Proven, exporter_of, shown};
-use crate::auth::{Keyring, Transcript, random};
+use super::super::accepting::{Accepting, Greeting, Progress, accept, greeting, hear, out_of_order};
+use super::super::hello::fresh_nonce;
+use super::super::introduction::Introduction;
+use super::super::message::send;
+use super::super::{HandshakeError, Identity, Peer, Proven, check_derivation, exporter_of};
+use crate::auth::{Keyring, Transcript};
 use crate::link::Link;
 use longshore_wire::Role;
-use longshore_wire::credential::{MAX_ITERATIONS, MIN_ITERATIONS};
-use longshore_wire::handshake::{
-    Claim, FromAcceptor, FromDialler, Hello, MAX_CLAIMS, NONCE, Present, RejectCode, Welcome,
-};
-use tokio::time::Instant;
+use longshore_wire::handshake::{Claim, FromAcceptor, FromDialler, Hello, MAX_CLAIMS, Present, RejectCode, Welcome};
 
 /// Demands the proof of a control node that has dialled this worker, then proves the worker to it; 5 s for the whole. A
 /// refusal is told to the dialler and logged here in one line.
 ///
 /// # Errors
 /// When the dialler is no control node of this cluster, breaks the protocol, or is too slow. The link is closed then.
-pub async fn answer(mut link: Link, me: &Identity, keyring: &Keyring) -> Result<Proven, HandshakeError> {
-    let mut progress = Progress { stage: "the hello", hello: None };
-    let latest = Instant::now() + DEADLINE;
-    let latest = link.prove_by.take().map_or(latest, |by| by.min(latest));
-    let answerer = Answerer { me, keyring };
-    let result = match tokio::time::timeout_at(latest, answerer.run(&mut link, &mut progress)).await {
-        Ok(result) => result,
-        Err(_) => Err(HandshakeError::Timeout { stage: progress.stage, after: DEADLINE }),
-    };
-    match result {
-        Ok(peer) => {
-            link.admission = None;
-            Ok(Proven { link, peer, dialled: false })
-        }
-        Err(error) => {
-            log(me, &link.info, progress.hello.as_ref(), &error);
-            turn_away(link, &error).await;
-            Err(error)
-        }
-    }
+pub async fn answer(link: Link, me: &Identity, keyring: &Keyring) -> Result<Proven, HandshakeError> {
+    accept(link, &Answerer { me, keyring }).await
 }
 
 struct Answerer<'a> {
@@ -45,15 +24,14 @@ struct Answerer<'a> {
     keyring: &'a Keyring,
 }
 
-impl Answerer<'_> {
-    async fn run(&self, link: &mut Link, progress: &mut Progress) -> Result<Peer, HandshakeError> {
+impl Accepting for Answerer<'_> {
+    fn me(&self) -> &Identity {
+        self.me
+    }
+
+    async fn talk(&self, link: &mut Link, progress: &mut Progress) -> Result<Peer, HandshakeError> {
+        let Greeting { hello, raw: raw_hello, version } = greeting(link, self.me, progress).await?;
         let io = &mut *link.io;
-        let raw_hello = receive(io, progress.stage).await?;
-        let FromDialler::Hello(hello) = longshore_wire::decode(&raw_hello)? else {
-            return Err(HandshakeError::OutOfOrder { stage: progress.stage, got: "a proof" });
-        };
-        let hello = &*progress.hello.insert(hello);
-        let version = check_hello(self.me, hello, &link.info)?;
         if hello.role != Role::Control {
             let message = format!("a worker takes calls of control nodes only, not of a {} node", hello.role);
             return Err(HandshakeError::Refused { code: RejectCode::Role, message });
@@ -63,54 +41,51 @@ impl Answerer<'_> {
         let raw_present = send(io, &present, "sending who this is").await?;
 
         progress.stage = "the control node's proof";
-        let FromDialler::Claim(claim) = longshore_wire::decode(&receive(io, progress.stage).await?)? else {
-            return Err(HandshakeError::OutOfOrder { stage: progress.stage, got: "another message" });
+        let claim = match hear(io, progress.stage).await?.0 {
+            FromDialler::Claim(claim) => claim,
+            other => return Err(out_of_order(progress.stage, &other)),
         };
-        let transcript =
-            Transcript { hello: &raw_hello, challenge: &raw_present, exporter: exporter_of(hello, &link.info) };
-        let proof = self.weigh(hello, claim, &transcript).await?;
+        let exporter = exporter_of(&hello, &link.info);
+        let transcript = Transcript { hello: &raw_hello, challenge: &raw_present, exporter };
+        let proof = self.weigh(&hello, &claim, &transcript).await?;
         send(io, &FromAcceptor::Welcome(Welcome { proof }), "sending the welcome").await?;
-        Ok(Peer {
-            node: hello.node,
-            role: hello.role,
-            credential: self.keyring.credential().to_owned(),
-            secret: 0,
-            cluster_id: hello.cluster_id,
-            version,
-            release: shown(&hello.release),
-            carrier: link.info.carrier,
-            remote: link.info.remote,
-        })
+        let proven = (self.keyring.credential().to_owned(), 0);
+        Ok(Introduction::from(&*hello).proven(version, proven, &link.info))
     }
+}
 
+impl Answerer<'_> {
     fn present(&self, version: u16) -> Result<Present, HandshakeError> {
-        let mut nonce = vec![0; NONCE];
-        random(&mut nonce).map_err(|_| HandshakeError::Nonce)?;
         Ok(Present {
             version,
             node: self.me.node,
             role: self.me.role,
             cluster: self.me.cluster.clone(),
             cluster_id: self.me.cluster_id.get().copied(),
-            nonce,
+            nonce: fresh_nonce()?,
             credential: self.keyring.credential().to_owned(),
             release: self.me.release.clone(),
         })
     }
 
     /// Checks the claim; gives this worker's own proof.
-    async fn weigh(&self, hello: &Hello, claim: Claim, transcript: &Transcript<'_>) -> Result<Vec<u8>, HandshakeError> {
+    async fn weigh(
+        &self,
+        hello: &Hello,
+        claim: &Claim,
+        transcript: &Transcript<'_>,
+    ) -> Result<Vec<u8>, HandshakeError> {
         let Claim { salt, iterations, proofs } = claim;
-        let affordable = (MIN_ITERATIONS..=MAX_ITERATIONS).contains(&iterations) && SALTS.contains(&salt.len());
-        if !affordable || !(1..=MAX_CLAIMS).contains(&proofs.len()) {
-            return Err(HandshakeError::Derivation { iterations, salt: salt.len() });
+        check_derivation(salt, *iterations)?;
+        if !(1..=MAX_CLAIMS).contains(&proofs.len()) {
+            return Err(HandshakeError::Derivation { iterations: *iterations, salt: salt.len() });
         }
         let refuse = |code, message: String| Err(HandshakeError::Refused { code, message });
-        let Ok(keys) = self.keyring.keys_for_stranger(&salt, iterations).await else {
+        let Ok(derived) = self.keyring.keys_for_stranger(salt, *iterations).await else {
             let message = "another caller is being checked; try again in a moment".to_owned();
             return refuse(RejectCode::Busy, message);
         };
-        if !proofs.iter().any(|proof| keys.check_call(transcript, proof)) {
+        if !proofs.iter().any(|proof| derived.keys.check_call(transcript, proof)) {
             let message = format!(
                 "node {} does not know the verifier of this worker's credential '{}': it is no control node of this cluster, or this worker's secret is not the cluster's",
                 hello.node,
@@ -118,8 +93,8 @@ impl Answerer<'_> {
             );
             return refuse(RejectCode::Credential, message);
         }
-        let proof = keys.answer_proof(transcript);
-        self.keyring.keep_proven(salt, iterations, keys);
+        let proof = derived.keys.answer_proof(transcript);
+        self.keyring.keep_proven(derived);
         Ok(proof)
     }
 }

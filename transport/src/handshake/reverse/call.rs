@@ -1,13 +1,13 @@
 //! The control node's side: proves that it knows the verifier of the worker's credential, then demands the worker's proof.
 
-use super::super::dialler::rejected;
-use super::super::message::{receive, send};
-use super::super::{DEADLINE, HandshakeError, Identity, Peer, Proven, exporter_of, shown};
-use crate::auth::{Known, KnownSecret, Transcript, Verifiers, call_proof, check_answer, random};
-use crate::link::{Link, LinkInfo};
-use longshore_wire::handshake::{
-    Binding, Claim, FromAcceptor, FromDialler, Hello, MAX_CLAIMS, MAX_VERSION, MIN_VERSION, NONCE, Present,
-};
+use super::super::dialling::{Dialling, dial, hear, out_of_order, welcome};
+use super::super::hello::hello;
+use super::super::introduction::Introduction;
+use super::super::message::send;
+use super::super::{HandshakeError, Identity, Peer, Proven, exporter_of, shown};
+use crate::auth::{Known, KnownSecret, Transcript, Verifiers, call_proof, check_answer};
+use crate::link::Link;
+use longshore_wire::handshake::{Claim, FromAcceptor, FromDialler, MAX_CLAIMS, Present};
 use longshore_wire::{NodeId, Role};
 
 /// Proves this control node to the worker at the other end and demands its proof in return; 5 s for the whole. With
@@ -16,17 +16,12 @@ use longshore_wire::{NodeId, Role};
 /// # Errors
 /// When the worker declines, is not the one expected, holds a credential that is unknown or ended, or cannot prove it.
 pub async fn call(
-    mut link: Link,
+    link: Link,
     me: &Identity,
     verifiers: &dyn Verifiers,
     expected: Option<NodeId>,
 ) -> Result<Proven, HandshakeError> {
-    let mut stage = "the worker's name";
-    let caller = Caller { me, verifiers, expected };
-    match tokio::time::timeout(DEADLINE, caller.run(&mut link, &mut stage)).await {
-        Ok(peer) => Ok(Proven { peer: peer?, link, dialled: true }),
-        Err(_) => Err(HandshakeError::Timeout { stage, after: DEADLINE }),
-    }
+    dial(link, &Caller { me, verifiers, expected }).await
 }
 
 struct Caller<'a> {
@@ -35,18 +30,21 @@ struct Caller<'a> {
     expected: Option<NodeId>,
 }
 
-impl Caller<'_> {
-    async fn run(&self, link: &mut Link, stage: &mut &'static str) -> Result<Peer, HandshakeError> {
+impl Dialling for Caller<'_> {
+    async fn talk(&self, link: &mut Link, stage: &mut &'static str) -> Result<Peer, HandshakeError> {
+        *stage = "the worker's name";
+        // The worker says which credential it holds.
+        let hello = hello(self.me, &link.info, Role::Worker, String::new())?;
         let io = &mut *link.io;
-        let hello = self.hello(&link.info)?;
         let raw_hello = send(io, &FromDialler::Hello(hello.clone()), "sending the hello").await?;
-        let raw_present = receive(io, stage).await?;
-        let present = match longshore_wire::decode(&raw_present)? {
-            FromAcceptor::Present(present) => present,
-            FromAcceptor::Reject(reject) => return Err(rejected(reject)),
-            _ => return Err(HandshakeError::OutOfOrder { stage, got: "another message" }),
-        };
-        self.check(&hello, &present)?;
+
+        let (message, raw_present) = hear(io, stage).await?;
+        let FromAcceptor::Present(present) = message else { return Err(out_of_order(stage, &message)) };
+        let worker = Introduction::from(&present);
+        worker.check(self.me, &hello, present.version)?;
+        if let Some(expected) = self.expected.filter(|expected| *expected != present.node) {
+            return Err(HandshakeError::OtherNode { expected, found: present.node });
+        }
 
         let known = self.secrets(&present)?;
         let valid = || known.secrets.iter().filter(|secret| usable(secret)).rev().take(MAX_CLAIMS);
@@ -62,75 +60,14 @@ impl Caller<'_> {
         send(io, &FromDialler::Claim(claim), "sending the proof").await?;
 
         *stage = "the worker's proof";
-        let welcome = match longshore_wire::decode(&receive(io, stage).await?)? {
-            FromAcceptor::Welcome(welcome) => welcome,
-            FromAcceptor::Reject(reject) => return Err(rejected(reject)),
-            _ => return Err(HandshakeError::OutOfOrder { stage, got: "another message" }),
-        };
+        let welcome = welcome(io, stage).await?;
         let proven = valid().find(|secret| check_answer(&secret.verifier, &transcript, &welcome.proof));
         let secret = proven.ok_or_else(|| HandshakeError::WorkerProof(shown(&present.credential)))?.number;
-        Ok(Peer {
-            node: present.node,
-            role: present.role,
-            credential: present.credential,
-            secret,
-            cluster_id: present.cluster_id,
-            version: present.version,
-            release: shown(&present.release),
-            carrier: link.info.carrier,
-            remote: link.info.remote,
-        })
+        Ok(worker.proven(present.version, (present.credential.clone(), secret), &link.info))
     }
+}
 
-    fn hello(&self, info: &LinkInfo) -> Result<Hello, HandshakeError> {
-        let mut nonce = vec![0; NONCE];
-        random(&mut nonce).map_err(|_| HandshakeError::Nonce)?;
-        self.me.hellos.said(&nonce);
-        let bound = info.exporter.is_some() && !info.certified;
-        Ok(Hello {
-            versions: (MIN_VERSION, MAX_VERSION),
-            node: self.me.node,
-            role: self.me.role,
-            peer_role: Role::Worker,
-            cluster: self.me.cluster.clone(),
-            cluster_id: self.me.cluster_id.get().copied(),
-            // The worker says which one it holds.
-            credential: String::new(),
-            binding: if bound { Binding::TlsExporter } else { Binding::None },
-            nonce,
-            release: self.me.release.clone(),
-        })
-    }
-
-    /// Everything that can be refused before anything is proven.
-    fn check(&self, hello: &Hello, present: &Present) -> Result<(), HandshakeError> {
-        if !(MIN_VERSION..=MAX_VERSION).contains(&present.version) {
-            return Err(HandshakeError::Version(present.version));
-        }
-        if present.node == self.me.node {
-            return Err(HandshakeError::OwnNode(present.node));
-        }
-        if present.nonce.len() != NONCE || present.nonce == hello.nonce {
-            return Err(HandshakeError::Nonce);
-        }
-        if present.role != Role::Worker {
-            return Err(HandshakeError::Role { expected: Role::Worker, found: present.role });
-        }
-        if present.cluster != self.me.cluster {
-            let (ours, theirs) = (self.me.cluster.clone(), shown(&present.cluster));
-            return Err(HandshakeError::Cluster { ours, theirs });
-        }
-        if self.me.other_cluster_id(present.cluster_id) {
-            return Err(HandshakeError::ClusterId(self.me.cluster.clone()));
-        }
-        match self.expected {
-            Some(expected) if expected != present.node => {
-                Err(HandshakeError::OtherNode { expected, found: present.node })
-            }
-            _ => Ok(()),
-        }
-    }
-
+impl Caller<'_> {
     /// What is known of the worker's credential. Nothing is proven with one that this node may not use.
     fn secrets(&self, present: &Present) -> Result<Known, HandshakeError> {
         let known = self.verifiers.find(&present.credential);
