@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-mod seeds;
+#[path = "../../fuzz/seeds/inputs.rs"]
+mod inputs;
 #[path = "targets/all.rs"]
 mod targets;
 
@@ -60,6 +61,22 @@ fn every_target_holds_over_its_corpus_and_its_changes() {
             }
         }
         println!("{name}: {inputs} inputs");
+    }
+}
+
+#[test]
+fn the_seeds_are_those_of_todays_messages() {
+    let seeds = inputs::seeds();
+    for (name, _) in targets::ALL {
+        assert!(seeds.iter().any(|(target, seeds)| target == name && !seeds.is_empty()), "no seeds for {name}");
+    }
+    for (target, seeds) in seeds {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        for (number, bytes) in seeds.iter().enumerate() {
+            let file = folder.join(format!("seed-{number:02}"));
+            let is = std::fs::read(&file).unwrap_or_default();
+            assert!(is == *bytes, "{} is old: `cd fuzz && cargo run --bin seeds`", file.display());
+        }
     }
 }
 

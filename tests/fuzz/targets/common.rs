@@ -42,14 +42,13 @@ impl Town {
             keyring: Keyring::new(secret, "worker".to_owned()),
             verifier,
         };
-        // The keys are derived once, here: later nothing waits for another thread.
+        // The keys are derived once, here, and no stranger's salt drives them out: later nothing waits for another thread.
         assert!(town.meets_honestly(), "the honest way works");
         town
     }
 
-    /// Whether both nodes prove themselves when nobody is between them. It waits for the keys, which a changed salt of
-    /// a former run may have driven out of the keyring.
-    pub(crate) fn meets_honestly(&self) -> bool {
+    /// Whether both nodes prove themselves when nobody is between them. It waits for the keys.
+    fn meets_honestly(&self) -> bool {
         self.runtime.block_on(async {
             let (a, b) = memory_pair();
             let (dialled, accepted) = tokio::join!(self.dial(a), self.accept(b));

@@ -1,15 +1,13 @@
-//! First inputs for the fuzzer, made of real messages. `cargo test --test fuzz seeds -- --ignored` writes them anew after a
-//! message was added; what the fuzzer found beside them stays.
+//! First inputs for the fuzzer, made of real messages.
 
 use longshore_wire::edge::{Attach, AttachReply, ClassRequest, OpenControl, Report, TaskKv, ToControl, ToWorker};
 use longshore_wire::frame::{Goodbye, Header, Kind, RequestHead};
 use longshore_wire::handshake::{
-    Binding, Challenge, FromAcceptor, FromDialler, Hello, Proof, Reject, RejectCode, Welcome,
+    Binding, Challenge, Claim, FromAcceptor, FromDialler, Hello, Present, Proof, Reject, RejectCode, Welcome,
 };
 use longshore_wire::kv::KvRequest;
 use longshore_wire::task::NodeState;
 use longshore_wire::{Code, Epoch, Failure, Labels, NodeId, RequestId, Role, TaskId, client, encode, peer};
-use std::path::Path;
 
 fn hello() -> FromDialler {
     FromDialler::Hello(Hello {
@@ -36,6 +34,19 @@ fn challenge() -> FromAcceptor {
         nonce: vec![9; 32],
         salt: vec![3; 16],
         iterations: 4096,
+        release: "1.2.3".to_owned(),
+    })
+}
+
+fn present() -> FromAcceptor {
+    FromAcceptor::Present(Present {
+        version: 1,
+        node: NodeId::from_u128(2),
+        role: Role::Worker,
+        cluster: "prod".to_owned(),
+        cluster_id: None,
+        nonce: vec![9; 32],
+        credential: "worker".to_owned(),
         release: "1.2.3".to_owned(),
     })
 }
@@ -122,6 +133,15 @@ fn messages() -> Vec<Vec<u8>> {
         (9, encode(&peer::PeerRequest::Worker { node: NodeId::from_u128(2), request: asked() })),
         (10, frame(Kind::Data, 3, b"")),
         (5, encode(&OpenControl::Tunnel { to: NodeId::from_u128(1) })),
+        (1, encode(&present())),
+        (
+            0,
+            encode(&FromDialler::Claim(Claim {
+                salt: vec![3; 16],
+                iterations: 4096,
+                proofs: vec![vec![1; 32].into()],
+            })),
+        ),
     ];
     kinds.into_iter().chain(more).map(|(kind, body)| [&[kind][..], &body].concat()).collect()
 }
@@ -142,55 +162,48 @@ fn websockets() -> Vec<Vec<u8>> {
     ]
 }
 
-fn seeds(target: &str) -> Vec<Vec<u8>> {
+/// The first inputs of each target.
+pub(crate) fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let proof = framed(&encode(&FromDialler::Proof(Proof { proof: vec![1; 32] })));
     let hello = framed(&encode(&hello()));
     let challenge = framed(&encode(&challenge()));
     let welcome = framed(&encode(&FromAcceptor::Welcome(Welcome { proof: vec![1; 32] })));
-    match target {
-        "acceptor" => vec![hello.clone(), [&hello[..], &proof].concat(), [&hello[..], &hello].concat(), proof],
-        "dialler" => vec![challenge.clone(), [&challenge[..], &welcome].concat(), welcome, framed(&encode(&reject()))],
-        "dns" => vec![
-            vec![0; 1],
-            // One NAPTR (s, LSS+D2W), one SRV, two addresses.
-            vec![0, 1, 0, 10, 0, 20, 0, 0, 10, 1, 0, 1, 0, 5, 31, 0x90, 0, 2, 0, 1, 2, 1, 0, 1, 0, 2],
-            vec![1, 2, 0, 0, 0, 0, 31, 0x90, 0, 0, 0, 0, 1, 31, 0x90, 2, 1, 0, 7, 7, 1, 1, 0, 9, 0, 8],
-            vec![0, 255, 255, 1, 0, 1, 1],
-        ],
-        "messages" => messages(),
-        "middle" => {
-            vec![vec![], vec![0, 0, 1], vec![0x80, 9, 0x40], vec![1, 2, 0, 0x81, 3, 0xff], vec![5, 5, 5, 5, 5, 5]]
-        }
-        "proxy" => vec![
-            b"\0HTTP/1.1 200 Connection established\r\n\r\nrest".to_vec(),
-            b"\0HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n".to_vec(),
-            // SOCKS5: no login, granted, bound to 10.0.0.9:1080.
-            vec![1, 5, 0, 5, 0, 0, 1, 10, 0, 0, 9, 4, 56, b'x'],
-            // With a login; granted, bound to a name.
-            vec![0x80, 5, 2, 1, 0, 5, 0, 0, 3, 2, b'a', b'b', 0, 80],
-            vec![1, 5, 0xff],
-        ],
-        "session" => vec![[&[0][..], &conversation(2)].concat(), [&[1][..], &conversation(1)].concat()],
-        "uri" => [
-            "longshore://c1",
-            "longshore://[::1]:8139;transport=wss;path=/a?b=c;tls_verify=pin",
-            "longshore://10.0.0.1:1;transport=tcp",
-        ]
-        .map(|text| text.as_bytes().to_vec())
-        .to_vec(),
-        "websocket" => websockets(),
-        other => panic!("no seeds for target {other}"),
-    }
+    let uris = [
+        "longshore://c1",
+        "longshore://[::1]:8139;transport=wss;path=/a?b=c;tls_verify=pin",
+        "longshore://10.0.0.1:1;transport=tcp",
+    ];
+    vec![
+        ("acceptor", vec![hello.clone(), [&hello[..], &proof].concat(), [&hello[..], &hello].concat(), proof]),
+        ("dialler", vec![challenge.clone(), [&challenge[..], &welcome].concat(), welcome, framed(&encode(&reject()))]),
+        ("dns", zones()),
+        ("messages", messages()),
+        ("middle", vec![vec![], vec![0, 0, 1], vec![0x80, 9, 0x40], vec![1, 2, 0, 0x81, 3, 0xff], vec![5; 6]]),
+        ("proxy", proxies()),
+        ("session", vec![[&[0][..], &conversation(2)].concat(), [&[1][..], &conversation(1)].concat()]),
+        ("uri", uris.map(|text| text.as_bytes().to_vec()).to_vec()),
+        ("websocket", websockets()),
+    ]
 }
 
-#[test]
-#[ignore = "writes fuzz/corpus"]
-fn seeds_are_written() {
-    for (name, _) in super::targets::ALL {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
-        std::fs::create_dir_all(&folder).unwrap();
-        for (number, bytes) in seeds(name).iter().enumerate() {
-            std::fs::write(folder.join(format!("seed-{number:02}")), bytes).unwrap();
-        }
-    }
+fn zones() -> Vec<Vec<u8>> {
+    vec![
+        vec![0; 1],
+        // One NAPTR (s, LSS+D2W), one SRV, two addresses.
+        vec![0, 1, 0, 10, 0, 20, 0, 0, 10, 1, 0, 1, 0, 5, 31, 0x90, 0, 2, 0, 1, 2, 1, 0, 1, 0, 2],
+        vec![1, 2, 0, 0, 0, 0, 31, 0x90, 0, 0, 0, 0, 1, 31, 0x90, 2, 1, 0, 7, 7, 1, 1, 0, 9, 0, 8],
+        vec![0, 255, 255, 1, 0, 1, 1],
+    ]
+}
+
+fn proxies() -> Vec<Vec<u8>> {
+    vec![
+        b"\0HTTP/1.1 200 Connection established\r\n\r\nrest".to_vec(),
+        b"\0HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        // SOCKS5: no login, granted, bound to 10.0.0.9:1080.
+        vec![1, 5, 0, 5, 0, 0, 1, 10, 0, 0, 9, 4, 56, b'x'],
+        // With a login; granted, bound to a name.
+        vec![0x80, 5, 2, 1, 0, 5, 0, 0, 3, 2, b'a', b'b', 0, 80],
+        vec![1, 5, 0xff],
+    ]
 }
