@@ -163,13 +163,15 @@ pub enum OnStop {
     Stop,
 }
 
-/// What strangers may take of a control node.
+/// What others may take of a control node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Connections that may be unproven, in all.
     pub pending: u32,
     /// Unproven connections of one address (IPv6: of one /64) that are worked on at once.
     pub pending_per_address: u32,
+    /// Proven sessions of workers and clients.
+    pub sessions: u32,
 }
 
 /// Times that are fit for a LAN; a WAN wants some of them longer.

@@ -122,6 +122,7 @@ sections! {
     limits LimitsFile {
         pending: u32, Number;
         pending_per_address: u32, Number;
+        sessions: u32, Number;
     }
     timers TimersFile {
         ping_every: Span, Text;

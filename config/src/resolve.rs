@@ -187,6 +187,7 @@ impl Check<'_> {
         Ok(Limits {
             pending: positive("limits.pending", file.pending, 16_384)?,
             pending_per_address: positive("limits.pending_per_address", file.pending_per_address, 64)?,
+            sessions: positive("limits.sessions", file.sessions, 50_000)?,
         })
     }
 

@@ -9,23 +9,19 @@
 
 use crate::client_link;
 use crate::credentials::{self, Sessions};
-use crate::drain::directions;
 use crate::loops::Loops;
 use crate::peers::Peers;
 use crate::raft::Group;
 use crate::relay::Relays;
+use crate::steer;
 use crate::worker_link::{self, WorkerLinks};
 use longshore_transport::{
     Identity, Known, Link, Listener, Pending, Proven, Session, SessionOptions, Stream, Verifiers, verify,
 };
 use longshore_wire::credential::Verifier;
-use longshore_wire::{Code, Failure, NodeId, Role};
+use longshore_wire::{Failure, NodeId, Role};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-/// A control node without others asks its peers to stay away so long when it stops.
-const ALONE: Duration = Duration::from_secs(1);
 
 /// What serving a connection needs. Cheap to clone.
 #[derive(Clone)]
@@ -122,6 +118,10 @@ impl Reception {
             Some(first) => Session::start_with(proven, options.clone(), first),
             None => Session::start(proven, options.clone()),
         };
+        if let Some(limit) = self.sessions.full().filter(|_| role != Role::Control) {
+            tracing::warn!(node = %session.peer().node, limit, "no room for a session; it is asked to wait, or sent on (limits.sessions)");
+            return steer::full(&session, &self.group.state(), self.me.node, limit);
+        }
         let held = || (self.sessions.admit(&session), self.goodbye(&session));
         match role {
             // These are kept and ended by [`Peers`].
@@ -154,13 +154,9 @@ struct Goodbye {
 
 impl Drop for Goodbye {
     fn drop(&mut self) {
-        if self.session.is_closed() {
-            return;
+        if !self.session.is_closed() {
+            steer::stopping(&self.session, &self.group.state(), self.me);
         }
-        let go_to = directions(&self.group.state(), self.me, self.session.peer().node);
-        let wait = go_to.is_empty().then_some(ALONE);
-        let reason = Failure::new(Code::Unavailable, "this control node is stopping; come back to another one");
-        self.session.steer(reason, wait, go_to);
     }
 }
 

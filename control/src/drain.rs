@@ -13,10 +13,10 @@ use crate::proxy::Proxies;
 use crate::raft::Group;
 use longshore_state::State;
 use longshore_transport::Session;
+use longshore_wire::NodeId;
 use longshore_wire::peer::PeerRequest;
 use longshore_wire::relay::RELAY_VERSION;
 use longshore_wire::task::NodeState;
-use longshore_wire::{ClusterUri, NodeId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -106,68 +106,5 @@ fn is_driven_elsewhere(state: &State, me: NodeId, worker: NodeId) -> bool {
             owner != me && (gone || node.told == epoch)
         }
         None => true,
-    }
-}
-
-/// Where a node is sent whose session this one ends: first to the worker's owner, then to the other control nodes that are
-/// alive, in an order that spreads those that are sent away together.
-pub(crate) fn directions(state: &State, me: NodeId, from: NodeId) -> Vec<ClusterUri> {
-    let owner = state.owner_of(from).map(|(owner, _)| owner);
-    let mut others: Vec<_> = state.controls().filter(|node| node.id != me && node.alive).collect();
-    if !others.is_empty() {
-        let turn = usize::from(from.partition().0) % others.len();
-        others.rotate_left(turn);
-    }
-    others.sort_by_key(|node| Some(node.id) != owner);
-    others.into_iter().flat_map(|node| node.addresses.iter().cloned()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use longshore_state::{Command, ControlNode, Proposal};
-    use longshore_wire::{ClusterId, RequestId};
-
-    fn apply(state: &mut State, command: Command) {
-        let index = state.applied() + 1;
-        let proposal = Proposal { request_id: RequestId::from_u128(u128::from(index)), now_ms: 0, command };
-        state.apply(index, &[proposal])[0].as_ref().unwrap();
-    }
-
-    fn cluster() -> State {
-        let mut state = State::default();
-        let name = "test".to_owned();
-        apply(&mut state, Command::InitCluster { cluster_id: ClusterId::default(), name, verifiers: vec![] });
-        for number in 1..=3_u64 {
-            let node = NodeId::from(number);
-            let address = format!("longshore://c{number}.example").parse().unwrap();
-            let (name, boot) = (format!("c{number}"), RequestId::from_u128(number.into()));
-            let node = ControlNode { node, name, boot, addresses: vec![address], release: String::new() };
-            apply(&mut state, Command::RegisterControl(node));
-        }
-        state
-    }
-
-    #[test]
-    fn directions_lead_to_the_living_and_spread() {
-        let mut state = cluster();
-        let (me, dead) = (NodeId::from(1), NodeId::from(2));
-        let firsts: std::collections::BTreeSet<String> =
-            (10..60_u64).map(|worker| directions(&state, me, NodeId::from(worker))[0].to_string()).collect();
-        assert_eq!(firsts.len(), 2, "{firsts:?}");
-        apply(&mut state, Command::SetAlive { node: dead, alive: false });
-        for worker in 10..60_u64 {
-            let hosts = directions(&state, me, NodeId::from(worker)).into_iter().map(|uri| uri.host);
-            assert_eq!(hosts.collect::<Vec<_>>(), ["c3.example"]);
-        }
-    }
-
-    #[test]
-    fn the_owner_comes_first() {
-        let mut state = cluster();
-        apply(&mut state, Command::SetRing { owners: vec![NodeId::from(3)] });
-        for worker in 10..60_u64 {
-            assert_eq!(directions(&state, NodeId::from(1), NodeId::from(worker))[0].host, "c3.example");
-        }
     }
 }

@@ -35,6 +35,7 @@ mod register;
 mod relay;
 mod ring;
 mod splice;
+mod steer;
 mod worker_link;
 
 pub use api::ApiError;

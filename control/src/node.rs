@@ -147,6 +147,7 @@ impl ControlNode {
             me,
             identity,
             cluster: options.cluster,
+            max_sessions: options.max_sessions,
             timers: options.timers,
             blobs,
             peers,
@@ -252,6 +253,7 @@ struct Parts {
     me: Join,
     identity: Identity,
     cluster: String,
+    max_sessions: usize,
     timers: Timers,
     blobs: Blobs,
     peers: Peers,
@@ -264,7 +266,7 @@ struct Parts {
 
 impl Parts {
     fn run(self, sockets: Sockets) -> Drain {
-        let Self { me, identity, cluster, timers, blobs, peers, group, loops, own, dialling } = self;
+        let Self { me, identity, cluster, max_sessions, timers, blobs, peers, group, loops, own, dialling } = self;
         let (stop, node) = (loops.stop_token().clone(), me.node);
         let (timers, presence) = (Arc::new(timers), Arc::<Presence>::default());
         let supply = Arc::new(Supply::new(node, blobs.clone(), group.clone(), peers.clone()));
@@ -281,7 +283,7 @@ impl Parts {
         let kv = Kv::new(group.clone());
         let attaching = attaching(&me, &group, &peers, &proxies);
         let workers = WorkerLinks::new(attaching, kv.clone());
-        let sessions = Sessions::new(group.clone(), peers.clone());
+        let sessions = Sessions::new(group.clone(), peers.clone(), max_sessions);
         let credentials = Reporter { me: node, group: group.clone(), peers: peers.clone(), sessions: sessions.clone() };
         let reception = Reception {
             me: identity,

@@ -36,6 +36,8 @@ pub struct Options {
     pub dial: DialOptions,
     /// Where the HTTP API listens.
     pub api: Vec<ApiListen>,
+    /// Proven sessions of workers and clients that may stand at once.
+    pub max_sessions: usize,
     /// Deadlines and graces.
     pub timers: Timers,
     /// Release of the program, for people.

@@ -7,7 +7,8 @@
 //! Tunnel ─▶ spliced to the owner, whether this node drives the worker or not
 //! ```
 //!
-//! Owns the session's inbound half. A session that neither drives its worker nor carries a tunnel is closed after a while.
+//! Owns the session's inbound half. A session that neither drives its worker nor carries a tunnel is closed after a while, with
+//! the way to the owner.
 //! KV operations go straight to the KV service, past the proxy's actor.
 
 mod attach;
@@ -18,6 +19,7 @@ use crate::kv::Kv;
 use crate::peers::Peers;
 use crate::proxy::{Arrival, Proxies, Seat};
 use crate::splice::splice;
+use crate::steer;
 use longshore_transport::{Inbound, Incoming, Request, Session, Stream};
 use longshore_wire::edge::{Attach, AttachReply, OpenControl, ToControl};
 use longshore_wire::peer::OpenPeer;
@@ -32,6 +34,8 @@ use tokio::time::Instant;
 const FIRST_REQUEST: Duration = Duration::from_secs(5);
 /// A session of no use is kept so long: the worker may be on its way to its owner, or need a tunnel.
 const IDLE: Duration = Duration::from_secs(60);
+/// Time for a worker that has another owner now to be on its way: it was told so, and keeps this session meanwhile.
+const MOVED: Duration = Duration::from_secs(20);
 /// How often the use of a session is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -98,10 +102,14 @@ impl WorkerLink {
                     if self.is_useful() {
                         useful_at = Instant::now();
                     }
-                    let patience = if attached_once { IDLE } else { FIRST_REQUEST };
+                    let patience = match &self.seat {
+                        Some(_) => MOVED,
+                        None if attached_once => IDLE,
+                        None => FIRST_REQUEST,
+                    };
                     if useful_at.elapsed() > patience {
-                        self.session.close(Failure::new(Code::Timeout, "this session is of no use any more; come back when needed"));
-                        return;
+                        let attaching = &self.links.attaching;
+                        return steer::useless(&self.session, &attaching.group.state(), attaching.me);
                     }
                 }
             }

@@ -88,6 +88,7 @@ pub(crate) fn control_options(config: &Config, bootstrap: bool) -> anyhow::Resul
         listen: listeners(config, &data_dir)?,
         dial: dial_options(config, Role::Control)?,
         api,
+        max_sessions: usize::try_from(config.limits.sessions).unwrap_or(usize::MAX),
         timers: longshore_control::Timers {
             heartbeat: timers.heartbeat,
             election_min: timers.election_min,

@@ -338,3 +338,49 @@ fn the_present_worker_follows_control_nodes_of_version_1() {
     let both = [scene.control.strange(), next.strange()].concat();
     assert_eq!(both, Vec::<String>::new(), "nothing came that only version 2 knows");
 }
+
+/// Workers of version 1 here, and a second control node that takes some of them over.
+#[test]
+fn workers_of_version_1_are_told_where_to_go() {
+    let single = Single::start();
+    let (address, mut worker) = (address(&single), who(&single, OLD_WORKER, "worker"));
+    let workers: Vec<Worker> = (1..=4)
+        .map(|number| {
+            worker.node = format!("01J8Y1MPJT00000000000000X{number}");
+            let boot = format!("01J8Y1MPJT00000000000000Y{number}");
+            Worker::enter(address, &worker, &format!("old-{number}"), &boot)
+        })
+        .collect();
+    let secret = single.dir.path().join("made/control.secret");
+    let claim = Claim { role: "control", credential: "control", secret: &secret, cluster: "test" };
+    let mut second = single.peer("control-2", claim, &single.wss());
+    second.start(&[]);
+    let there = format!("longshore://{}:8143;transport=wss", single.subnet.host(9));
+    let moved = wait_for("a worker to be told to move", || {
+        let told = workers.iter().find(|worker| !worker.seen().notices.is_empty());
+        told.ok_or_else(|| "nobody".to_owned())
+    });
+    let NotifyWorker::Moved { name, addresses, .. } = moved.seen().notices.remove(0);
+    assert_eq!((name.as_str(), addresses), ("control-2", vec![Uri(there.clone())]));
+    // These speak plain TCP only, and stay: that is ended, in words that version 1 understands.
+    let goodbye = wait_for("the goodbye", || moved.seen().goodbye.ok_or_else(|| "none".to_owned()));
+    assert_eq!((goodbye.reason.code.as_str(), goodbye.go_to.first()), ("not_owner", Some(&Uri(there))), "{goodbye:?}");
+    let strange: Vec<String> = workers.iter().flat_map(|worker| worker.session.strange()).collect();
+    assert_eq!(strange, Vec::<String>::new());
+    assert!(workers.iter().any(|worker| !worker.session.is_closed()), "the others are driven on");
+}
+
+#[test]
+fn a_worker_waits_until_a_full_control_node_has_room() {
+    let single = Single::start_with(|_, _| "[limits]\nsessions = 1".to_owned());
+    let old = old_worker(&single);
+    let secret = single.dir.path().join("made/worker.secret");
+    let claim = Claim { role: "worker", credential: "worker", secret: &secret, cluster: "test" };
+    let mut worker = single.peer("new-1", claim, &single.wss());
+    worker.start(&[]);
+    worker.wait_log(&["limits.sessions"]);
+    assert!(!single.known("new-1") && !old.session.is_closed());
+    let reason = OldFailure::new("unavailable", "this worker stops");
+    old.session.close(&Goodbye { reason, retry_after_ms: None, go_to: Vec::new() });
+    wait_ready(&single, "new-1");
+}

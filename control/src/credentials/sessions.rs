@@ -21,6 +21,8 @@ pub(crate) struct Sessions {
     group: Group,
     peers: Peers,
     table: Arc<Mutex<Table>>,
+    /// How many there may be.
+    limit: usize,
 }
 
 #[derive(Debug, Default)]
@@ -60,8 +62,13 @@ impl Table {
 }
 
 impl Sessions {
-    pub(crate) fn new(group: Group, peers: Peers) -> Self {
-        Self { group, peers, table: Arc::default() }
+    pub(crate) fn new(group: Group, peers: Peers, limit: usize) -> Self {
+        Self { group, peers, table: Arc::default(), limit }
+    }
+
+    /// The limit, once it is reached.
+    pub(crate) fn full(&self) -> Option<usize> {
+        (lock(&self.table).live.len() >= self.limit).then_some(self.limit)
     }
 
     /// Notes a session for as long as what is returned lives. One whose secret has ended since its proof is closed at once.

@@ -5,4 +5,5 @@ mod api;
 mod credentials;
 mod failover;
 mod rig;
+mod steer;
 mod worker;

@@ -33,14 +33,19 @@ pub(crate) async fn start(name: &str, others: &[ClusterUri]) -> Node {
 
 /// Starts a node that has a credential of its own.
 pub(crate) async fn start_with(name: &str, others: &[ClusterUri], credential: &str, text: &str) -> Node {
+    start_full(name, others, (credential, text), 1000).await
+}
+
+/// Starts a node that has room for so many sessions of workers and clients.
+pub(crate) async fn start_full(name: &str, others: &[ClusterUri], own: (&str, &str), sessions: usize) -> Node {
     let folder = tempfile::tempdir().unwrap();
-    let control = start_in(folder.path(), name, others, (credential, text)).await;
+    let control = start_in(folder.path(), name, others, own, sessions).await;
     let (transport, address) = control.listen_addresses()[0];
     let uri = format!("longshore://{address};transport={transport}").parse().unwrap();
     Node { control, uri, folder }
 }
 
-async fn start_in(folder: &Path, name: &str, others: &[ClusterUri], own: (&str, &str)) -> ControlNode {
+async fn start_in(folder: &Path, name: &str, others: &[ClusterUri], own: (&str, &str), sessions: usize) -> ControlNode {
     let secret = |text: &str| Secret::from_bytes(text.as_bytes()).unwrap();
     let verifier = |text, role: Role| make_verifier(&secret(text), role.name(), role, MIN_ITERATIONS);
     let verifiers =
@@ -64,6 +69,7 @@ async fn start_in(folder: &Path, name: &str, others: &[ClusterUri], own: (&str, 
         listen: vec![Listen { options: listen, advertise: None }],
         dial: dial(),
         api: vec![ApiListen::Unix(folder.join("api.sock"))],
+        max_sessions: sessions,
         timers: Timers::default(),
         release: "test".to_owned(),
         storage: Disk::Durable,

@@ -27,6 +27,8 @@ use tokio::task::JoinSet;
 const CLUSTER: &str = "dev";
 /// How many control nodes vote, as in a real cluster.
 const VOTERS: u32 = 3;
+/// Sessions of workers and clients with one control node.
+const MAX_SESSIONS: usize = 1000;
 /// Port of the API if it is free.
 const API_PORT: u16 = 8138;
 
@@ -207,6 +209,7 @@ impl Plan {
             listen: vec![Listen { options, advertise: None }],
             dial: dial_options()?,
             api,
+            max_sessions: MAX_SESSIONS,
             timers: Timers::default(),
             release: RELEASE.to_owned(),
             storage: Disk::default(),
