@@ -1,12 +1,13 @@
 //! From an archive to a folder: all of it or nothing.
 
-use crate::read::{Target, read};
+use crate::digest::{Hashes, Whole};
+use crate::read::{Files, Target, read};
 use crate::{ArchiveError, Limits, path};
-use longshore_wire::Digest;
 use longshore_wire::app::{FileEntry, Manifest};
+use longshore_wire::{Blake3, Digest};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,15 +15,54 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Ending of a folder that is not finished. What bears it after a crash may go: see [`sweep`].
 const PARTIAL: &str = ".partial";
 
+/// By what an archive is known to be the right one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promise {
+    /// Its SHA-256. Every file's own hash is checked, too.
+    Sha256(Digest),
+    /// Its BLAKE3, from somebody trusted who has inspected this very archive: the hashes of its files hold.
+    Inspected(Blake3),
+}
+
+impl Promise {
+    fn hashes(self) -> Hashes {
+        match self {
+            Self::Sha256(_) => Hashes::default().with_sha256(),
+            Self::Inspected(_) => Hashes::default().with_blake3(),
+        }
+    }
+
+    fn files(self) -> Files {
+        match self {
+            Self::Sha256(_) => Files::Hashed,
+            Self::Inspected(_) => Files::Known,
+        }
+    }
+
+    fn check(self, whole: &Whole) -> Result<(), ArchiveError> {
+        match (self, whole.sha256, whole.blake3) {
+            (Self::Sha256(expected), Some(actual), _) if actual != expected => {
+                Err(ArchiveError::DigestMismatch { expected, actual })
+            }
+            (Self::Inspected(expected), _, Some(actual)) if actual != expected => {
+                Err(ArchiveError::Blake3Mismatch { expected, actual })
+            }
+            (Self::Sha256(_), Some(_), _) | (Self::Inspected(_), _, Some(_)) => Ok(()),
+            _ => unreachable!("the digest that was asked for is made"),
+        }
+    }
+}
+
 /// Unpacks an archive into the new folder `parent`/`name`, files and folders read-only; on any error nothing is left
 /// behind. The files are written into a hidden folder beside it, checked and synced; only then does it get its name, so
 /// that whoever finds the name finds all of it, also after a power cut.
 ///
 /// # Errors
-/// The first rule that is broken, [`ArchiveError::DigestMismatch`], [`ArchiveError::Exists`], or a failed write.
+/// The first rule that is broken, [`ArchiveError::DigestMismatch`] or [`ArchiveError::Blake3Mismatch`],
+/// [`ArchiveError::Exists`], or a failed write.
 pub fn unpack(
-    archive: impl Read,
-    expected: Digest,
+    archive: impl BufRead,
+    promise: Promise,
     limits: &Limits,
     parent: &Path,
     name: &str,
@@ -39,12 +79,10 @@ pub fn unpack(
         return Err(ArchiveError::Exists(target));
     }
     let mut folder = Partial::create(parent, name)?;
-    let inspection = read(archive, limits, &mut folder)?;
-    if inspection.digest != expected {
-        return Err(ArchiveError::DigestMismatch { expected, actual: inspection.digest });
-    }
+    let (manifest, whole) = read(archive, promise.hashes(), promise.files(), limits, &mut folder)?;
+    promise.check(&whole)?;
     folder.finish(&target)?;
-    Ok(inspection.manifest)
+    Ok(manifest)
 }
 
 /// Removes a folder that [`unpack`] made. Its folders are read-only, hence plain removal fails for everybody but root.

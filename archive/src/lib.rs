@@ -21,7 +21,7 @@ mod tape;
 
 pub use digest::{DigestReader, DigestWriter};
 pub use error::ArchiveError;
-pub use folder::{remove, sweep, unpack};
+pub use folder::{Promise, remove, sweep, unpack};
 pub use limits::Limits;
 pub use pack::{PackOptions, PackReport, UNFINISHED, pack};
 pub use read::{Inspection, inspect};

@@ -1,12 +1,12 @@
 //! The one pass over an archive that checks every rule, whatever is done with the files on the way.
 
-use crate::digest::digest_of;
+use crate::digest::{Hashes, Whole, digest_of};
 use crate::tape::Tape;
 use crate::{ArchiveError, DigestWriter, Limits, manifest, path};
-use longshore_wire::Digest;
 use longshore_wire::app::{FileEntry, MANIFEST_NAME, Manifest};
+use longshore_wire::{Blake3, Digest};
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 use tar::{EntryType, Header};
 
 /// A sound archive.
@@ -16,6 +16,8 @@ pub struct Inspection {
     pub manifest: Manifest,
     /// SHA-256 of the archive.
     pub digest: Digest,
+    /// BLAKE3 of the archive.
+    pub blake3: Blake3,
     /// Bytes of the archive.
     pub size: u64,
 }
@@ -48,13 +50,32 @@ impl Target for Nowhere {
 ///
 /// # Errors
 /// The first rule that is broken.
-pub fn inspect(archive: impl Read, limits: &Limits) -> Result<Inspection, ArchiveError> {
-    read(archive, limits, &mut Nowhere)
+pub fn inspect(archive: impl BufRead, limits: &Limits) -> Result<Inspection, ArchiveError> {
+    let hashes = Hashes::default().with_sha256().with_blake3();
+    let (manifest, whole) = read(archive, hashes, Files::Hashed, limits, &mut Nowhere)?;
+    let digest = whole.sha256.expect("it was asked for");
+    let blake3 = whole.blake3.expect("it was asked for");
+    Ok(Inspection { manifest, digest, blake3, size: whole.size })
+}
+
+/// Whether each file's own hash is compared with the manifest's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Files {
+    /// It is.
+    Hashed,
+    /// It was, by whoever promised the digest of the whole archive.
+    Known,
 }
 
 /// Reads all of an archive into `target`.
-pub(crate) fn read(archive: impl Read, limits: &Limits, target: &mut impl Target) -> Result<Inspection, ArchiveError> {
-    let mut tape = Tape::new(archive, limits.max_bytes);
+pub(crate) fn read(
+    archive: impl BufRead,
+    hashes: Hashes,
+    files: Files,
+    limits: &Limits,
+    target: &mut impl Target,
+) -> Result<(Manifest, Whole), ArchiveError> {
+    let mut tape = Tape::new(archive, hashes, limits.max_bytes);
     let (manifest, json) = read_manifest(&mut tape, limits)?;
     let entry = FileEntry {
         path: MANIFEST_NAME.to_owned(),
@@ -65,12 +86,11 @@ pub(crate) fn read(archive: impl Read, limits: &Limits, target: &mut impl Target
     let mut file = target.begin(&entry)?;
     file.write_all(&json).map_err(|source| ArchiveError::io(MANIFEST_NAME, source))?;
     target.end(&entry, file)?;
-    read_files(&mut tape, &manifest, target)?;
-    let (digest, size) = tape.finish();
-    Ok(Inspection { manifest, digest, size })
+    read_files(&mut tape, &manifest, files, target)?;
+    Ok((manifest, tape.finish()))
 }
 
-fn read_manifest<R: Read>(tape: &mut Tape<R>, limits: &Limits) -> Result<(Manifest, Vec<u8>), ArchiveError> {
+fn read_manifest<R: BufRead>(tape: &mut Tape<R>, limits: &Limits) -> Result<(Manifest, Vec<u8>), ArchiveError> {
     let header = tape.header()?.ok_or(ArchiveError::ManifestMissing)?;
     let (path, size) = plain_file(&header)?;
     if path != MANIFEST_NAME {
@@ -87,7 +107,12 @@ fn read_manifest<R: Read>(tape: &mut Tape<R>, limits: &Limits) -> Result<(Manife
     Ok((manifest::parse(&json, limits)?, json))
 }
 
-fn read_files<R: Read>(tape: &mut Tape<R>, manifest: &Manifest, target: &mut impl Target) -> Result<(), ArchiveError> {
+fn read_files<R: BufRead>(
+    tape: &mut Tape<R>,
+    manifest: &Manifest,
+    files: Files,
+    target: &mut impl Target,
+) -> Result<(), ArchiveError> {
     let expected: HashMap<&str, &FileEntry> = manifest.files.iter().map(|file| (file.path.as_str(), file)).collect();
     let mut seen = HashSet::from([MANIFEST_NAME]);
     while let Some(header) = tape.header()? {
@@ -102,7 +127,10 @@ fn read_files<R: Read>(tape: &mut Tape<R>, manifest: &Manifest, target: &mut imp
         if executable(&header)? != file.executable {
             return Err(ArchiveError::ModeMismatch(path));
         }
-        read_file(tape, file, target)?;
+        match files {
+            Files::Hashed => read_hashed(tape, file, target)?,
+            Files::Known => read_known(tape, file, target)?,
+        }
         seen.insert(&file.path);
     }
     match manifest.files.iter().find(|file| !seen.contains(file.path.as_str())) {
@@ -111,7 +139,13 @@ fn read_files<R: Read>(tape: &mut Tape<R>, manifest: &Manifest, target: &mut imp
     }
 }
 
-fn read_file<R: Read>(tape: &mut Tape<R>, file: &FileEntry, target: &mut impl Target) -> Result<(), ArchiveError> {
+fn read_known<R: BufRead>(tape: &mut Tape<R>, file: &FileEntry, target: &mut impl Target) -> Result<(), ArchiveError> {
+    let mut out = target.begin(file)?;
+    tape.content(file.size, |piece| out.write_all(piece).map_err(|source| ArchiveError::io(&file.path, source)))?;
+    target.end(file, out)
+}
+
+fn read_hashed<R: BufRead>(tape: &mut Tape<R>, file: &FileEntry, target: &mut impl Target) -> Result<(), ArchiveError> {
     let mut out = DigestWriter::new(target.begin(file)?);
     tape.content(file.size, |piece| out.write_all(piece).map_err(|source| ArchiveError::io(&file.path, source)))?;
     let (out, actual, _) = out.finish();

@@ -3,22 +3,22 @@
 //! Not the tar library's own iterator: that one follows pax and GNU extension headers, which may claim any size, and
 //! takes the end of input for the end of the archive. Here every entry is handed over raw.
 
-use crate::{ArchiveError, DigestReader};
-use longshore_wire::Digest;
-use std::io::{ErrorKind, Read};
+use crate::ArchiveError;
+use crate::digest::{Hashed, Hashes, Whole};
+use std::io::BufRead;
 use tar::Header;
 
 pub(crate) const BLOCK: usize = 512;
 
 /// Reads an archive from its front to its end, at most `limit` bytes of it.
 pub(crate) struct Tape<R> {
-    input: DigestReader<R>,
+    input: Hashed<R>,
     limit: u64,
 }
 
-impl<R: Read> Tape<R> {
-    pub(crate) fn new(input: R, limit: u64) -> Self {
-        Self { input: DigestReader::new(input), limit }
+impl<R: BufRead> Tape<R> {
+    pub(crate) fn new(input: R, hashes: Hashes, limit: u64) -> Self {
+        Self { input: Hashed::new(input, hashes), limit }
     }
 
     /// The next entry's header; `None` at the end mark, once it is known that only zeros follow.
@@ -45,21 +45,30 @@ impl<R: Read> Tape<R> {
         size: u64,
         mut take: impl FnMut(&[u8]) -> Result<(), ArchiveError>,
     ) -> Result<(), ArchiveError> {
-        let mut buffer = vec![0; 64 * 1024];
         let mut left = size;
         while left > 0 {
-            let piece = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-            self.fill(&mut buffer[..piece])?;
-            take(&buffer[..piece])?;
-            left -= piece as u64;
+            let room = self.limit - self.input.count();
+            if room == 0 {
+                return Err(self.too_large());
+            }
+            let at_hand = self.input.look().map_err(unreadable)?;
+            let most = usize::try_from(left.min(room)).unwrap_or(usize::MAX);
+            let piece = &at_hand[..at_hand.len().min(most)];
+            let count = piece.len();
+            if count == 0 {
+                return Err(ArchiveError::Truncated(self.input.count()));
+            }
+            take(piece)?;
+            self.input.take(count);
+            left -= count as u64;
         }
         let padding =
             usize::try_from(size.next_multiple_of(BLOCK as u64) - size).expect("padding is less than a block");
-        self.fill(&mut buffer[..padding])
+        self.fill(&mut [0; BLOCK][..padding])
     }
 
-    /// The digest of the whole archive and its length.
-    pub(crate) fn finish(self) -> (Digest, u64) {
+    /// The digests of the whole archive and its length.
+    pub(crate) fn finish(self) -> Whole {
         self.input.finish()
     }
 
@@ -98,17 +107,20 @@ impl<R: Read> Tape<R> {
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ArchiveError> {
-        loop {
-            match self.input.read(buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => return result.map_err(|source| ArchiveError::io("archive", source)),
-            }
-        }
+        let at_hand = self.input.look().map_err(unreadable)?;
+        let count = at_hand.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&at_hand[..count]);
+        self.input.take(count);
+        Ok(count)
     }
 
     fn too_large(&self) -> ArchiveError {
         ArchiveError::TooLarge { what: "the archive".to_owned(), limit: self.limit }
     }
+}
+
+fn unreadable(source: std::io::Error) -> ArchiveError {
+    ArchiveError::io("archive", source)
 }
 
 fn is_zero(bytes: &[u8]) -> bool {

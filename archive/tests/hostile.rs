@@ -2,8 +2,8 @@
 //! outside. Each case goes through `inspect` and through `unpack`.
 #![allow(clippy::unwrap_used)]
 
-use longshore_archive::{ArchiveError, DigestReader, Limits, inspect, unpack};
-use longshore_wire::Digest;
+use longshore_archive::{ArchiveError, DigestReader, Limits, Promise, inspect, unpack};
+use longshore_wire::{Blake3, Digest};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, Read};
@@ -17,6 +17,15 @@ fn digest(bytes: &[u8]) -> Digest {
     let mut reader = DigestReader::new(bytes);
     io::copy(&mut reader, &mut io::sink()).unwrap();
     reader.finish().0
+}
+
+fn promise(bytes: &[u8]) -> Promise {
+    Promise::Sha256(digest(bytes))
+}
+
+/// As told by somebody who has inspected it.
+fn inspected(bytes: &[u8]) -> Promise {
+    Promise::Inspected(Blake3(*blake3::hash(bytes).as_bytes()))
 }
 
 /// One file as a manifest tells it.
@@ -117,8 +126,14 @@ fn refused_within(bytes: &[u8], limits: &Limits) -> ArchiveError {
     let outer = tempfile::tempdir().unwrap();
     let parent = outer.path().join("apps");
     fs::create_dir(&parent).unwrap();
-    let error = unpack(bytes, digest(bytes), limits, &parent, "app").unwrap_err();
-    assert_eq!(tree(outer.path()), [parent], "{error}");
+    let error = unpack(bytes, promise(bytes), limits, &parent, "app").unwrap_err();
+    assert_eq!(tree(outer.path()), [parent.clone()], "{error}");
+    // Whoever vouches for the digest vouches for the files' hashes, and for nothing else.
+    if !matches!(error, ArchiveError::FileHashMismatch { .. }) {
+        let vouched = unpack(bytes, inspected(bytes), limits, &parent, "app").unwrap_err();
+        assert_eq!(tree(outer.path()), [parent], "{vouched}");
+        assert_eq!(vouched.to_string(), error.to_string());
+    }
     let inspected = inspect(bytes, limits).unwrap_err();
     assert_eq!(inspected.to_string(), error.to_string());
     error
@@ -140,6 +155,7 @@ fn the_sound_one_is_accepted() {
     let bytes = sound().end();
     let inspection = inspect(&bytes[..], &Limits::default()).unwrap();
     assert_eq!((inspection.digest, inspection.size), (digest(&bytes), bytes.len() as u64));
+    assert_eq!(inspection.blake3.0, *blake3::hash(&bytes).as_bytes());
     // Other writers pad to whole records.
     let padded = [bytes, vec![0; 9216]].concat();
     inspect(&padded[..], &Limits::default()).unwrap();
@@ -157,8 +173,12 @@ fn corrupt_header() {
 fn archive_digest_differs() {
     let outer = tempfile::tempdir().unwrap();
     let bytes = sound().end();
-    let error = unpack(&bytes[..], digest(b"another"), &Limits::default(), outer.path(), "app").unwrap_err();
+    let error = unpack(&bytes[..], promise(b"another"), &Limits::default(), outer.path(), "app").unwrap_err();
     assert!(matches!(error, ArchiveError::DigestMismatch { actual, .. } if actual == digest(&bytes)), "{error:?}");
+    let error = unpack(&bytes[..], inspected(b"another"), &Limits::default(), outer.path(), "app").unwrap_err();
+    assert!(
+        matches!(error, ArchiveError::Blake3Mismatch { actual, .. } if actual.0 == *blake3::hash(&bytes).as_bytes())
+    );
     assert!(tree(outer.path()).is_empty());
 }
 
@@ -385,8 +405,8 @@ fn reading_fails_half_way() {
     }
     let outer = tempfile::tempdir().unwrap();
     let bytes = sound().end();
-    let half = Broken(&bytes[..2000]);
-    let error = unpack(half, digest(&bytes), &Limits::default(), outer.path(), "app").unwrap_err();
+    let half = io::BufReader::new(Broken(&bytes[..2000]));
+    let error = unpack(half, promise(&bytes), &Limits::default(), outer.path(), "app").unwrap_err();
     assert!(matches!(error, ArchiveError::Io { .. }), "{error:?}");
     assert!(tree(outer.path()).is_empty());
 }
@@ -396,7 +416,7 @@ fn name_of_the_folder_is_checked_too() {
     let outer = tempfile::tempdir().unwrap();
     let bytes = sound().end();
     for name in ["../app", "a/b", "", ".", ".hidden", "/abs"] {
-        unpack(&bytes[..], digest(&bytes), &Limits::default(), outer.path(), name).unwrap_err();
+        unpack(&bytes[..], promise(&bytes), &Limits::default(), outer.path(), name).unwrap_err();
     }
     assert!(tree(outer.path()).is_empty());
 }
@@ -406,12 +426,14 @@ fn name_of_the_folder_is_checked_too() {
 #[test]
 fn every_single_damage_is_noticed() {
     let whole = sound().end();
-    let expected = digest(&whole);
+    let expected = [promise(&whole), inspected(&whole)];
     let outer = tempfile::tempdir().unwrap();
     for at in (0..whole.len()).step_by(7) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x41;
-        unpack(&bytes[..], expected, &Limits::default(), outer.path(), "app").unwrap_err();
+        for promise in expected {
+            unpack(&bytes[..], promise, &Limits::default(), outer.path(), "app").unwrap_err();
+        }
     }
     assert!(tree(outer.path()).is_empty());
 }

@@ -1,7 +1,7 @@
 //! Folders become archives and folders again.
 #![allow(clippy::unwrap_used)]
 
-use longshore_archive::{ArchiveError, Limits, PackOptions, PackReport, inspect, pack, remove, sweep, unpack};
+use longshore_archive::{ArchiveError, Limits, PackOptions, PackReport, Promise, inspect, pack, remove, sweep, unpack};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -61,7 +61,8 @@ fn same_content_gives_same_bytes() {
 fn unpacked_is_whole_read_only_and_removable() {
     let (report, bytes) = packed(app().path()).unwrap();
     let parent = tempfile::tempdir().unwrap();
-    let manifest = unpack(&bytes[..], report.digest, &Limits::default(), parent.path(), "greeter").unwrap();
+    let manifest =
+        unpack(&bytes[..], Promise::Sha256(report.digest), &Limits::default(), parent.path(), "greeter").unwrap();
     assert_eq!(manifest, report.manifest);
     let dir = parent.path().join("greeter");
     assert_eq!(fs::read_to_string(dir.join("lib/deep/a.txt")).unwrap(), "deep");
@@ -70,7 +71,8 @@ fn unpacked_is_whole_read_only_and_removable() {
         assert_eq!(mode(&dir.join(path)), expected, "{path}");
     }
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "nothing but the app");
-    let again = unpack(&bytes[..], report.digest, &Limits::default(), parent.path(), "greeter").unwrap_err();
+    let again =
+        unpack(&bytes[..], Promise::Sha256(report.digest), &Limits::default(), parent.path(), "greeter").unwrap_err();
     assert!(matches!(again, ArchiveError::Exists(_)), "{again:?}");
     remove(&dir).unwrap();
     remove(&dir).unwrap();

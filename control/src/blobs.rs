@@ -8,6 +8,7 @@
 //! Owns the folder `blobs`. Never believes a sender: every archive is inspected, whoever it comes from. Which archives
 //! are needed is the replicated state's word.
 
+mod blocks;
 mod send;
 mod supply;
 
@@ -152,7 +153,8 @@ impl Blobs {
     fn settle(&self, incoming: Incoming, expected: Option<Digest>) -> Result<Inspection, Failure> {
         let path = &incoming.path;
         let file = fs::File::open(path).map_err(|error| disk(path, &error))?;
-        let inspection = inspect(io::BufReader::new(file), &self.inner.limits).map_err(|error| refused(&error))?;
+        let inspection =
+            inspect(io::BufReader::with_capacity(CHUNK, file), &self.inner.limits).map_err(|error| refused(&error))?;
         if let Some(expected) = expected.filter(|expected| *expected != inspection.digest) {
             return Err(refused(&ArchiveError::DigestMismatch { expected, actual: inspection.digest }));
         }
@@ -219,6 +221,7 @@ fn refused(error: &ArchiveError) -> Failure {
         | ArchiveError::Truncated(_)
         | ArchiveError::TrailingGarbage(_)
         | ArchiveError::DigestMismatch { .. }
+        | ArchiveError::Blake3Mismatch { .. }
         | ArchiveError::FileHashMismatch { .. } => Code::Corrupt,
         ArchiveError::TooLarge { .. } | ArchiveError::TooManyFiles(_) => Code::TooLarge,
         _ => Code::Invalid,

@@ -4,15 +4,23 @@ use crate::command::{Outcome, Reply};
 use crate::machine::{At, State};
 use crate::record::{App, AppVersion, Wanted};
 use longshore_wire::app::{MANIFEST_FORMAT, Manifest, check_name};
-use longshore_wire::{Code, Digest, Failure};
+use longshore_wire::{Blake3, Code, Digest, Failure};
 use std::sync::Arc;
 
 /// Most versions of one app that are kept; the oldest goes first. Each keeps its archive on every control node.
 const MAX_VERSIONS: usize = 100;
 
+/// An archive that control nodes hold.
+pub(crate) struct Stored {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) blake3: Option<Blake3>,
+}
+
 impl State {
-    pub(crate) fn install_app(&mut self, at: At, manifest: &Manifest, digest: Digest, size: u64) -> Outcome {
+    pub(crate) fn install_app(&mut self, at: At, manifest: &Manifest, archive: Stored) -> Outcome {
         check_manifest(manifest)?;
+        let Stored { digest, size, blake3 } = archive;
         let name = &manifest.name;
         let known = self.apps.get(name).map(Arc::as_ref);
         let newest = known.and_then(App::newest);
@@ -22,7 +30,7 @@ impl State {
         let version = newest.map_or(1, |newest| newest.version + 1);
         let mut app = known.cloned().unwrap_or_else(|| App { name: name.clone(), versions: Default::default() });
         let manifest = Arc::new(manifest.clone());
-        app.versions.insert(version, AppVersion { version, manifest, digest, size, installed_ms: at.now_ms });
+        app.versions.insert(version, AppVersion { version, manifest, digest, size, blake3, installed_ms: at.now_ms });
         self.drop_old_versions(&mut app);
         self.apps.insert(name.clone(), Arc::new(app));
         Ok(Reply::Installed { app: name.clone(), version })
@@ -105,7 +113,8 @@ mod tests {
         state.instances.insert("i".into(), Arc::new(needs_first));
         for version in 1..=u8::try_from(MAX_VERSIONS + 2).unwrap() {
             let at = At { index: version.into(), now_ms: 0 };
-            state.install_app(at, &manifest(), Digest([version; 32]), 1).unwrap();
+            let archive = Stored { digest: Digest([version; 32]), size: 1, blake3: None };
+            state.install_app(at, &manifest(), archive).unwrap();
         }
         let kept: Vec<u32> = state.app("greeter").unwrap().versions.keys().copied().collect();
         assert_eq!((kept.len(), &kept[..2]), (MAX_VERSIONS, [1, 4].as_slice()));

@@ -9,7 +9,7 @@ use longshore_wire::credential::Verifier;
 use longshore_wire::kv::{KvReply, KvRequest};
 use longshore_wire::task::{NodeState, TaskStatus};
 use longshore_wire::{
-    ClusterId, ClusterUri, Digest, Epoch, Failure, Generation, Labels, NodeId, RequestId, ShortId, TaskId,
+    Blake3, ClusterId, ClusterUri, Digest, Epoch, Failure, Generation, Labels, NodeId, RequestId, ShortId, TaskId,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
@@ -112,6 +112,9 @@ pub enum Command {
         digest: Digest,
         /// Bytes of the archive.
         size: u64,
+        /// BLAKE3 of the archive. Entries of older builds have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        blake3: Option<Blake3>,
     },
     /// Forgets an app with all versions and ended instances.
     RemoveApp {

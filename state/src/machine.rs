@@ -1,5 +1,6 @@
 //! The state itself, the one way to change it, and the memory of outcomes.
 
+use crate::apps::Stored;
 use crate::command::{Command, Outcome, Proposal, Reply};
 use crate::credentials::Credential;
 use crate::kv::Store;
@@ -107,7 +108,9 @@ impl State {
             Command::SetRing { owners } => self.set_ring(owners),
             Command::RemoveNode { node } => self.remove_node(at, *node),
             Command::Kv(request) => self.kv.apply(request).map(Reply::Kv),
-            Command::InstallApp { manifest, digest, size } => self.install_app(at, manifest, *digest, *size),
+            Command::InstallApp { manifest, digest, size, blake3 } => {
+                self.install_app(at, manifest, Stored { digest: *digest, size: *size, blake3: *blake3 })
+            }
             Command::RemoveApp { app } => self.remove_app(app),
             Command::StartInstance(spec) => self.start_instance(at, spec),
             Command::StopInstance { instance } => self.stop_instance(instance),

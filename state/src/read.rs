@@ -7,7 +7,7 @@ use crate::ring::Ring;
 use imbl::ordmap::DiffItem;
 use longshore_wire::kv::KvEntry;
 use longshore_wire::task::TaskSpec;
-use longshore_wire::{Code, Digest, Epoch, Failure, NodeId, Partition, ShortId, TaskId};
+use longshore_wire::{Blake3, Code, Digest, Epoch, Failure, NodeId, Partition, ShortId, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -115,6 +115,12 @@ impl State {
     /// Every archive that some version of some app needs, with its size in bytes.
     pub fn blobs(&self) -> BTreeMap<Digest, u64> {
         self.apps().flat_map(|app| app.versions.values()).map(|version| (version.digest, version.size)).collect()
+    }
+
+    /// BLAKE3 of an archive, if one was installed with it.
+    pub fn blake3(&self, digest: Digest) -> Option<Blake3> {
+        let mut versions = self.apps().flat_map(|app| app.versions.values());
+        versions.find_map(|version| version.blake3.filter(|_| version.digest == digest))
     }
 
     /// All instances, by name.

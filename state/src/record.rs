@@ -4,7 +4,8 @@ use crate::On;
 use longshore_wire::app::Manifest;
 use longshore_wire::task::{Limits, NodeState, RestartPolicy, TaskState, TaskStatus};
 use longshore_wire::{
-    ClusterId, ClusterUri, Digest, Epoch, Generation, Labels, NodeId, Partition, RequestId, Role, ShortId, TaskId,
+    Blake3, ClusterId, ClusterUri, Digest, Epoch, Generation, Labels, NodeId, Partition, RequestId, Role, ShortId,
+    TaskId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -130,6 +131,9 @@ pub struct AppVersion {
     pub digest: Digest,
     /// Bytes of the archive.
     pub size: u64,
+    /// BLAKE3 of the archive; versions that an older build has installed have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<Blake3>,
     /// When it was installed, in Unix milliseconds.
     pub installed_ms: u64,
 }

@@ -45,7 +45,7 @@ pub use ending::Ending;
 pub use handler::{First, Handler, Rescue};
 pub use inbound::{Inbound, Incoming};
 pub use requests::Request;
-pub use stream::{Stream, failure_of};
+pub use stream::{Heard, Stream, failure_of};
 
 use self::core::{Core, Farewell};
 use self::inbound::{Arrivals, Queue};

@@ -12,7 +12,9 @@
 use crate::kv::KvRequest;
 use crate::relay::OutcomeAsk;
 use crate::task::{NodeState, TaskSpec, TaskStatus};
-use crate::{ClusterUri, Digest, Epoch, Failure, Generation, Labels, NodeId, Partition, RequestId, ShortId, TaskId};
+use crate::{
+    Blake3, ClusterUri, Digest, Epoch, Failure, Generation, Labels, NodeId, Partition, RequestId, ShortId, TaskId,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -192,6 +194,9 @@ pub enum OpenControl {
     },
 }
 
+/// Since which version of the protocol an archive may come with its BLAKE3.
+pub const BLAKE3_VERSION: u16 = 2;
+
 /// Opens a stream, control to worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -200,10 +205,14 @@ pub enum OpenWorker {
     Archive {
         /// The owner's epoch.
         epoch: Epoch,
-        /// SHA-256 of the archive.
+        /// SHA-256 of the archive: its name.
         digest: Digest,
         /// Bytes.
         size: u64,
+        /// BLAKE3 of the archive, whose every rule the sender has checked. Then the worker checks this instead of SHA-256.
+        /// Only to peers of version 2.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        blake3: Option<Blake3>,
     },
     /// Wants a task's output: the worker sends bytes and finishes, or goes on when following.
     Logs(LogRequest),

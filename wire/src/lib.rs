@@ -21,7 +21,9 @@ pub mod uri;
 
 pub use codec::{DecodeError, decode, decode_whole, encode};
 pub use failure::{Code, Failure, Outcome};
-pub use ids::{ClusterId, Digest, Epoch, Generation, NodeId, PARTITIONS, Partition, RequestId, ShortId, TaskId};
+pub use ids::{
+    Blake3, ClusterId, Digest, Epoch, Generation, NodeId, PARTITIONS, Partition, RequestId, ShortId, TaskId,
+};
 pub use labels::Labels;
 pub use uri::{ClusterUri, Endpoint, Transport};
 

@@ -1,40 +1,68 @@
 //! The archives that this worker holds, unpacked, each in a folder named by its digest.
 //!
+//! ```text
+//! stream ── pieces ──▶ channel ──▶ one thread: digest, tar, files in a hidden folder ──▶ its name
+//! ```
+//!
 //! Nothing lies under a digest's name that was not verified whole. It never decides what is needed: the owner says what
 //! comes and what may go, the supervisor what is in use.
 
-use longshore_archive::{ArchiveError, Limits};
-use longshore_wire::{Code, Digest, Failure};
+use crate::pieces::{self, Feed, Source};
+use longshore_archive::{ArchiveError, Limits, Promise, unpack};
+use longshore_wire::{Blake3, Code, Digest, Failure};
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use ulid::Ulid;
 
-/// Longest silence of a sender before a transfer is given up.
-const STALL: Duration = Duration::from_secs(30);
-/// Bytes of one read.
-const CHUNK: usize = 256 * 1024;
+/// An archive that is announced.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Announced {
+    /// Its name.
+    pub(crate) digest: Digest,
+    /// Its bytes.
+    pub(crate) size: u64,
+    /// Its second digest, from an owner that has checked every file.
+    pub(crate) blake3: Option<Blake3>,
+}
 
 /// The archive cache.
-pub(crate) struct Cache {
+pub(crate) struct Cache(Arc<Shelf>);
+
+struct Shelf {
     folder: PathBuf,
     limits: Limits,
     held: watch::Sender<BTreeSet<Digest>>,
     receiving: Mutex<BTreeSet<Digest>>,
 }
 
-/// A transfer under way; two of the same digest would write to the same place.
-struct Receiving<'a>(&'a Cache, Digest);
+/// A transfer under way; two of the same digest would come to the same place.
+struct Receiving(Arc<Shelf>, Digest);
 
-impl Drop for Receiving<'_> {
+impl Drop for Receiving {
     fn drop(&mut self) {
         self.0.receiving.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+impl Receiving {
+    fn begin(shelf: &Arc<Shelf>, digest: Digest) -> Option<Self> {
+        let fresh = shelf.receiving.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
+        fresh.then(|| Self(Arc::clone(shelf), digest))
+    }
+
+    /// Verifies and unpacks what comes. Blocks. It goes on to the end also when nobody waits for it any longer.
+    fn unpack(self, promise: Promise, feed: Feed) -> Result<(), ArchiveError> {
+        let Self(shelf, digest) = &self;
+        unpack(feed, promise, &shelf.limits, &shelf.folder, &digest.to_string())?;
+        shelf.held.send_modify(|held| {
+            held.insert(*digest);
+        });
+        Ok(())
     }
 }
 
@@ -52,128 +80,76 @@ impl Cache {
             }
         }
         let held = watch::channel(held).0;
-        Ok(Self { folder, limits: Limits::default(), held, receiving: Mutex::default() })
+        Ok(Self(Arc::new(Shelf { folder, limits: Limits::default(), held, receiving: Mutex::default() })))
     }
 
     /// The archives that are here now.
     pub(crate) fn held(&self) -> Vec<Digest> {
-        self.held.borrow().iter().copied().collect()
+        self.0.held.borrow().iter().copied().collect()
     }
 
     /// Tells of every change.
     pub(crate) fn changes(&self) -> watch::Receiver<BTreeSet<Digest>> {
-        self.held.subscribe()
+        self.0.held.subscribe()
     }
 
     /// Where an archive is unpacked, if it is here.
     pub(crate) fn find(&self, digest: Digest) -> Option<PathBuf> {
-        self.held.borrow().contains(&digest).then(|| self.folder.join(digest.to_string()))
+        self.0.held.borrow().contains(&digest).then(|| self.0.folder.join(digest.to_string()))
     }
 
-    /// Takes an archive of exactly `size` bytes from `source`, verifies and unpacks it. A repeat is no error.
+    /// Takes an archive of exactly the announced size from `source`, verifies and unpacks it as it comes. A repeat is no
+    /// error.
     ///
     /// # Errors
-    /// [`Code::Corrupt`], [`Code::TooLarge`], [`Code::Busy`] when it is already coming, or what the disk says.
-    pub(crate) async fn receive(
-        &self,
-        digest: Digest,
-        size: u64,
-        source: &mut (impl AsyncRead + Unpin),
-    ) -> Result<(), Failure> {
-        if size > self.limits.max_bytes {
-            let text = format!("archive {digest} has {size} bytes; this worker takes {}", self.limits.max_bytes);
+    /// [`Code::Corrupt`], [`Code::TooLarge`], [`Code::Timeout`] when nothing comes, [`Code::Busy`] when it is already
+    /// coming, or what the disk says.
+    pub(crate) async fn receive(&self, announced: Announced, source: &mut impl Source) -> Result<(), Failure> {
+        let Announced { digest, size, blake3 } = announced;
+        let most = self.0.limits.max_bytes;
+        if size > most {
+            let text = format!("archive {digest} has {size} bytes; this worker takes {most}");
             return Err(Failure::new(Code::TooLarge, text));
         }
-        let Some(_receiving) = self.begin(digest) else {
+        let Some(receiving) = Receiving::begin(&self.0, digest) else {
             return Err(Failure::new(Code::Busy, format!("archive {digest} is already being received")));
         };
         if self.find(digest).is_some() {
-            return drain(source).await.map_err(|error| transfer_failure(digest, &error));
+            return pieces::drain(source).await.map_err(|error| transfer_failure(digest, &error));
         }
-        let incoming = self.folder.join(format!(".incoming-{}", Ulid::generate()));
-        let stored = store(&incoming, size, source).await.map_err(|error| transfer_failure(digest, &error));
-        let unpacked = match stored {
-            Ok(()) => self.unpack(&incoming, digest).await,
-            Err(failure) => Err(failure),
-        };
-        if let Err(error) = tokio::fs::remove_file(&incoming).await {
-            tracing::warn!(path = %incoming.display(), %error, "a received archive cannot be removed");
-        }
-        unpacked?;
-        self.held.send_modify(|held| {
-            held.insert(digest);
-        });
-        Ok(())
-    }
-
-    fn begin(&self, digest: Digest) -> Option<Receiving<'_>> {
-        let fresh = self.receiving.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
-        fresh.then_some(Receiving(self, digest))
-    }
-
-    async fn unpack(&self, incoming: &Path, digest: Digest) -> Result<(), Failure> {
-        let (incoming, folder, limits) = (incoming.to_owned(), self.folder.clone(), self.limits.clone());
-        let unpacking = tokio::task::spawn_blocking(move || {
-            let file = io::BufReader::new(File::open(&incoming).map_err(io_error)?);
-            longshore_archive::unpack(file, digest, &limits, &folder, &digest.to_string())
-        });
-        let failed = |code, reason: String| Failure::new(code, format!("archive {digest}: {reason}"));
-        match unpacking.await.unwrap_or_else(|error| Err(io_error(io::Error::other(error)))) {
-            Ok(_) => Ok(()),
+        let promise = blake3.map_or(Promise::Sha256(digest), Promise::Inspected);
+        let (channel, feed) = pieces::channel();
+        let unpacking = tokio::task::spawn_blocking(move || receiving.unpack(promise, feed));
+        let fed = pieces::feed(source, size, channel).await;
+        let unpacked = unpacking.await.unwrap_or_else(|error| Err(io_error(io::Error::other(error))));
+        match (fed, unpacked) {
+            (Ok(()), Ok(())) => Ok(()),
+            // What became of the archive is a consequence.
+            (Err(error), _) => Err(transfer_failure(digest, &error)),
             // The disk is to blame, not the archive.
-            Err(error @ ArchiveError::Io { .. }) => Err(failed(Code::Unavailable, error.to_string())),
-            Err(error) => Err(failed(Code::Corrupt, error.to_string())),
+            (_, Err(error @ ArchiveError::Io { .. })) => Err(failure(digest, Code::Unavailable, &error)),
+            (_, Err(error)) => Err(failure(digest, Code::Corrupt, &error)),
         }
     }
 
     /// Removes an archive. Blocks. The caller makes sure that nothing uses it.
     pub(crate) fn remove(&self, digest: Digest) -> io::Result<()> {
-        let gone = self.folder.join(format!(".gone-{}", Ulid::generate()));
-        let renamed = fs::rename(self.folder.join(digest.to_string()), &gone);
+        let folder = &self.0.folder;
+        let gone = folder.join(format!(".gone-{}", Ulid::generate()));
+        let renamed = fs::rename(folder.join(digest.to_string()), &gone);
         if let Err(error) = &renamed
             && error.kind() != io::ErrorKind::NotFound
         {
             // It is still here: were it taken for gone, it could never be received again.
             return renamed;
         }
-        self.held.send_if_modified(|held| held.remove(&digest));
+        self.0.held.send_if_modified(|held| held.remove(&digest));
         renamed.map_or(Ok(()), |()| remove_all(&gone))
     }
 }
 
-/// Writes exactly `size` bytes to a new file.
-async fn store(path: &Path, size: u64, source: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
-    let mut file = tokio::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await?;
-    let mut source = source.take(size.saturating_add(1));
-    let mut buffer = vec![0; CHUNK];
-    let mut total = 0;
-    loop {
-        let read = timely(source.read(&mut buffer)).await?;
-        if read == 0 {
-            break;
-        }
-        total += read as u64;
-        file.write_all(&buffer[..read]).await?;
-    }
-    file.flush().await?;
-    if total == size {
-        return Ok(());
-    }
-    let text =
-        format!("{} bytes came, {size} were announced", if total > size { "more".into() } else { total.to_string() });
-    Err(io::Error::new(io::ErrorKind::InvalidData, text))
-}
-
-/// Reads to the end, so that a sender of what is already here is not cut off in the middle.
-async fn drain(source: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK];
-    while timely(source.read(&mut buffer)).await? > 0 {}
-    Ok(())
-}
-
-async fn timely(read: impl Future<Output = io::Result<usize>>) -> io::Result<usize> {
-    let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("nothing came for {} s", STALL.as_secs()));
-    tokio::time::timeout(STALL, read).await.map_err(late)?
+fn failure(digest: Digest, code: Code, error: &ArchiveError) -> Failure {
+    Failure::new(code, format!("archive {digest}: {error}"))
 }
 
 fn transfer_failure(digest: Digest, error: &io::Error) -> Failure {
@@ -213,6 +189,15 @@ fn make_writable(folder: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::testing::pack_script;
+    use bytes::Bytes;
+
+    fn left(folder: &Path) -> usize {
+        fs::read_dir(folder).unwrap().count()
+    }
+
+    fn blake3(bytes: &[u8]) -> Blake3 {
+        longshore_archive::inspect(bytes, &Limits::default()).unwrap().blake3
+    }
 
     #[tokio::test]
     async fn receives_verifies_and_removes() {
@@ -220,36 +205,99 @@ mod tests {
         let (digest, bytes) = pack_script("echo hello");
         fs::write(dir.path().join(".incoming-old"), "half").unwrap();
         let cache = Cache::open(dir.path().to_owned()).unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(left(dir.path()), 0);
 
         let size = bytes.len() as u64;
-        let wrong = cache.receive(Digest([7; 32]), size, &mut bytes.as_slice()).await.unwrap_err();
-        assert_eq!(wrong.code, Code::Corrupt);
-        let short = cache.receive(digest, size, &mut &bytes[..100]).await.unwrap_err();
-        assert_eq!(short.code, Code::Corrupt);
-        let long = cache.receive(digest, size - 1, &mut bytes.as_slice()).await.unwrap_err();
-        assert_eq!(long.code, Code::Corrupt);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        for known in [None, Some(blake3(&bytes))] {
+            let sound = Announced { digest, size, blake3: known };
+            let other = known.map_or(Announced { digest: Digest([7; 32]), ..sound }, |_| Announced {
+                blake3: Some(Blake3([7; 32])),
+                ..sound
+            });
+            let wrong = cache.receive(other, &mut bytes.as_slice()).await.unwrap_err();
+            assert_eq!(wrong.code, Code::Corrupt);
+            assert!(wrong.message.contains("expected 0707"), "{wrong}");
+            let short = cache.receive(sound, &mut &bytes[..100]).await.unwrap_err();
+            assert_eq!(short.code, Code::Corrupt);
+            assert!(short.message.contains("100 bytes came"), "{short}");
+            let long = cache.receive(Announced { size: size - 1, ..sound }, &mut bytes.as_slice()).await.unwrap_err();
+            assert_eq!(long.code, Code::Corrupt);
+            assert!(long.message.contains("more bytes came"), "{long}");
+            assert_eq!(left(dir.path()), 0);
 
-        cache.receive(digest, size, &mut bytes.as_slice()).await.unwrap();
-        cache.receive(digest, size, &mut bytes.as_slice()).await.unwrap();
-        assert!(cache.find(digest).unwrap().join("run.sh").exists());
-        assert_eq!(Cache::open(dir.path().to_owned()).unwrap().held(), [digest]);
-        cache.remove(digest).unwrap();
-        assert!(cache.held().is_empty());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+            cache.receive(sound, &mut bytes.as_slice()).await.unwrap();
+            cache.receive(sound, &mut bytes.as_slice()).await.unwrap();
+            assert!(cache.find(digest).unwrap().join("run.sh").exists());
+            assert_eq!(Cache::open(dir.path().to_owned()).unwrap().held(), [digest]);
+            cache.remove(digest).unwrap();
+            assert!(cache.held().is_empty());
+            assert_eq!(left(dir.path()), 0);
+        }
+    }
+
+    /// A file whose own hash in the manifest is wrong: only who has checked it before may call the archive sound.
+    #[tokio::test]
+    async fn without_the_second_digest_every_file_is_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, mut bytes) = pack_script("echo hello");
+        let at = bytes.windows(5).position(|part| part == b"hello").unwrap();
+        bytes[at] = b'j';
+        let digest = Digest(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref().try_into().unwrap());
+        let cache = Cache::open(dir.path().to_owned()).unwrap();
+        let announced = Announced { digest, size: bytes.len() as u64, blake3: None };
+        let wrong = cache.receive(announced, &mut bytes.as_slice()).await.unwrap_err();
+        assert!(wrong.code == Code::Corrupt && wrong.message.contains("run.sh"), "{wrong}");
+        assert_eq!(left(dir.path()), 0);
+    }
+
+    /// The first bytes, and then silence.
+    struct Stuck(Option<Bytes>);
+
+    impl Source for Stuck {
+        async fn piece(&mut self) -> io::Result<Option<Bytes>> {
+            match self.0.take() {
+                Some(bytes) => Ok(Some(bytes)),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_transfer_that_is_given_up_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (digest, bytes) = pack_script("echo hello");
+        let cache = Cache::open(dir.path().to_owned()).unwrap();
+        let announced = Announced { digest, size: bytes.len() as u64, blake3: Some(blake3(&bytes)) };
+        // All has come, but for the word that it was all.
+        let mut stuck = Stuck(Some(bytes.clone().into()));
+        let begun = async {
+            while left(dir.path()) == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            _ = cache.receive(announced, &mut stuck) => panic!("it cannot have ended"),
+            () = begun => {}
+        }
+        let gone = async {
+            while left(dir.path()) > 0 || !cache.0.receiving.lock().unwrap().is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.unwrap();
+        cache.receive(announced, &mut bytes.as_slice()).await.unwrap();
     }
 
     #[tokio::test]
     async fn what_the_disk_refuses_is_not_the_archives_fault() {
         let dir = tempfile::tempdir().unwrap();
         let (digest, bytes) = pack_script("echo hello");
-        let (incoming, folder) = (dir.path().join("incoming"), dir.path().join("cache"));
-        fs::write(&incoming, bytes).unwrap();
+        let folder = dir.path().join("cache");
         fs::create_dir(&folder).unwrap();
         let cache = Cache::open(folder.clone()).unwrap();
         fs::remove_dir(&folder).unwrap();
-        let failure = cache.unpack(&incoming, digest).await.unwrap_err();
+        let announced = Announced { digest, size: bytes.len() as u64, blake3: None };
+        let failure = cache.receive(announced, &mut bytes.as_slice()).await.unwrap_err();
         assert_eq!(failure.code, Code::Unavailable, "{failure}");
     }
 }

@@ -21,6 +21,7 @@ mod link;
 mod logs;
 mod options;
 mod outcomes;
+mod pieces;
 mod socket;
 mod supervisor;
 mod tasklog;

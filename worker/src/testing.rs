@@ -1,6 +1,6 @@
 //! What the tests share.
 
-use crate::cache::Cache;
+use crate::cache::{Announced, Cache};
 use crate::cluster::Cluster;
 use crate::fence::Fence;
 use crate::folder::Folder;
@@ -89,7 +89,8 @@ pub(crate) async fn ground(dir: &Path, script: &str, tracker: &TaskTracker) -> (
     let paths = folder.paths();
     let cache = Arc::new(Cache::open(paths.cache()).unwrap());
     let (digest, bytes) = pack_script(script);
-    cache.receive(digest, bytes.len() as u64, &mut bytes.as_slice()).await.unwrap();
+    let announced = Announced { digest, size: bytes.len() as u64, blake3: None };
+    cache.receive(announced, &mut bytes.as_slice()).await.unwrap();
     let place = Place::choose(paths.root()).unwrap();
     let node = (NodeId::from_u128(5), "w1".to_owned());
     let ground = Ground {

@@ -20,7 +20,8 @@ pub(super) async fn deploy(api: Api, body: Body) -> Answer {
     let inspection = api.blobs.store(std::pin::pin!(reader), None).await?;
     api.supply.spread(inspection.digest, inspection.size).await?;
     let (digest, size) = (inspection.digest, inspection.size);
-    let install = Command::InstallApp { manifest: inspection.manifest, digest, size };
+    let blake3 = Some(inspection.blake3);
+    let install = Command::InstallApp { manifest: inspection.manifest, digest, size, blake3 };
     match api.group.propose_one(install).await? {
         Reply::Installed { app, version } => {
             tracing::info!(app, version, sha256 = %digest, size, "app installed");

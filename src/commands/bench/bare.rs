@@ -166,8 +166,8 @@ pub(super) async fn other_end(args: &OtherEnd) -> anyhow::Result<()> {
     match args.kind {
         Kind::Echo => Ok(ends::echo(link.io).await?),
         Kind::Relay => Ok(ends::relay(link.io, onward.context("a relay needs --to")?).await?),
-        Kind::Copy => bulk::take_copies(link.io).await,
-        Kind::Stream => bulk::take_streams(link, args.secret.as_deref().context("a session needs --secret")?).await,
+        Kind::Copy => bulk::give_copies(link.io).await,
+        Kind::Stream => bulk::give_streams(link, args.secret.as_deref().context("a session needs --secret")?).await,
     }
 }
 

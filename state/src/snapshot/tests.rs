@@ -59,7 +59,7 @@ fn full() -> State {
         );
     }
     propose(&mut state, Command::RemoveNode { node: node(4) });
-    propose(&mut state, Command::InstallApp { manifest: manifest(), digest: Digest([7; 32]), size: 10 });
+    propose(&mut state, Command::InstallApp { manifest: manifest(), digest: Digest([7; 32]), size: 10, blake3: None });
     let (instance, app, flow) = ("greeter".to_owned(), "greeter".to_owned(), "main".to_owned());
     let spec = InstanceSpec {
         instance: instance.clone(),

@@ -414,7 +414,7 @@ fn install(app: &str, line: &Line) -> Command {
         files: vec![],
     };
     let digest = Digest([u8::try_from(line.number("digest", 1)).unwrap(); 32]);
-    Command::InstallApp { manifest, digest, size: 100 }
+    Command::InstallApp { manifest, digest, size: 100, blake3: None }
 }
 
 /// `start INSTANCE app=A [flow=main] [on=all] [where=SELECTOR] [arg.NAME=VALUE]…`

@@ -109,7 +109,7 @@ impl Framed {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+    pub(super) fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         let coop = ready!(poll_proceed(cx));
         let mut state = self.cell.state();
         let Some(bytes) = state.incoming.pop(usize::MAX) else {
@@ -130,9 +130,14 @@ impl Framed {
     /// See [`Stream::send`].
     pub(super) async fn send(&mut self, mut bytes: Bytes) -> io::Result<()> {
         while !bytes.is_empty() {
-            poll_fn(|cx| self.poll_offer(cx, |state| state.share(&mut bytes), true)).await?;
+            poll_fn(|cx| self.poll_send(cx, &mut bytes)).await?;
         }
         Ok(())
+    }
+
+    pub(super) fn poll_send(&self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
+        let some = !bytes.is_empty();
+        self.poll_offer(cx, |state| state.share(bytes), some).map_ok(drop)
     }
 
     /// Has `take` put bytes into the stream, and waits while that takes none though there are `some`.

@@ -83,6 +83,47 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// As [`send`](Self::send), but listens meanwhile: when the peer says something, finishes, or resets the stream before
+    /// all is queued, that is what it returns. The rest of `bytes` is then what was not queued.
+    ///
+    /// # Errors
+    /// As reading and writing do.
+    pub async fn send_listening(&mut self, bytes: &mut Bytes) -> io::Result<Option<Heard>> {
+        poll_fn(|cx| {
+            let heard = match &mut self.0 {
+                Kind::Framed(stream) => stream.poll_chunk(cx),
+                Kind::Lane(stream) => stream.poll_chunk(cx),
+            };
+            if let Poll::Ready(heard) = heard {
+                return Poll::Ready(heard.map(|said| Some(said.map_or(Heard::End, Heard::Bytes))));
+            }
+            while !bytes.is_empty() {
+                let sent = match &mut self.0 {
+                    Kind::Framed(stream) => stream.poll_send(cx, bytes),
+                    Kind::Lane(stream) => stream.poll_send(cx, bytes),
+                };
+                match sent {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(Ok(None))
+        })
+        .await
+    }
+}
+
+/// What a peer said while it was sent something.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Some bytes.
+    Bytes(Bytes),
+    /// That no more follow.
+    End,
+}
+
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {

@@ -4,13 +4,13 @@
 
 use super::engine::Owner;
 use super::relays::{Relays, no_class};
-use crate::cache::Cache;
+use crate::cache::{Announced, Cache};
 use crate::fence::Fence;
 use crate::logs;
 use crate::supervisor::{Answer, Supervisor};
 use longshore_transport::{Inbound, Incoming, Request, Stream};
 use longshore_wire::edge::{ClassRequest, NotifyWorker, OpenWorker, Order, StreamResult, ToWorker};
-use longshore_wire::{Code, Digest, Epoch, Failure, decode, encode};
+use longshore_wire::{Code, Epoch, Failure, decode, encode};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -91,7 +91,9 @@ impl Desk {
 
     async fn open(&self, head: &[u8], stream: Stream) {
         match decode(head) {
-            Ok(OpenWorker::Archive { epoch, digest, size }) => self.receive(epoch, digest, size, stream).await,
+            Ok(OpenWorker::Archive { epoch, digest, size, blake3 }) => {
+                self.receive(epoch, Announced { digest, size, blake3 }, stream).await;
+            }
             Ok(OpenWorker::Logs(request)) => {
                 let log = self.supervisor.log(&request.task);
                 logs::serve(request, log, self.supervisor.statuses(), stream).await;
@@ -100,9 +102,10 @@ impl Desk {
         }
     }
 
-    async fn receive(&self, epoch: Epoch, digest: Digest, size: u64, mut stream: Stream) {
+    async fn receive(&self, epoch: Epoch, announced: Announced, mut stream: Stream) {
+        let Announced { digest, size, .. } = announced;
         let received = match self.fence.admit(epoch).await {
-            Ok(()) => self.cache.receive(digest, size, &mut stream).await,
+            Ok(()) => self.cache.receive(announced, &mut stream).await,
             Err(failure) => Err(failure),
         };
         let result = match received {

@@ -24,7 +24,7 @@ const DEAD: &str = "longshore://127.0.0.1:1;transport=tcp";
 
 /// Pushes an archive as the owner.
 async fn push(control: &Fake, epoch: u64, digest: Digest, bytes: &[u8]) -> StreamResult {
-    let head = OpenWorker::Archive { epoch: Epoch(epoch), digest, size: bytes.len() as u64 };
+    let head = OpenWorker::Archive { epoch: Epoch(epoch), digest, size: bytes.len() as u64, blake3: None };
     let mut stream = control.session().open(encode(&head)).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     stream.shutdown().await.unwrap();

@@ -1,10 +1,14 @@
 //! Bulk between two processes, over a bare connection and over a session's stream. What arrives is thrown away.
+//!
+//! The other end listens and sends, this one has dialled and takes: so it is between a control node and a worker, and over
+//! WebSocket only what the dialler sends is masked.
 
 use super::super::bare::{self, Other};
 use super::super::children::CLUSTER;
 use crate::RELEASE;
 use crate::args::bench::Kind;
 use anyhow::Context as _;
+use bytes::Bytes;
 use longshore_transport::{
     Identity, Inbound, Incoming, Io, Keyring, Link, Secret, Session, SessionOptions, Stream, dial, make_verifier,
     prove, verify,
@@ -15,19 +19,22 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
 
 /// Bytes written at a time: what an archive is sent in.
 const CHUNK: usize = 64 * 1024;
-/// Bytes read at a time: what an archive is received in.
+/// Bytes of a bare copy read at a time.
 const TAKE: usize = 256 * 1024;
+/// Pieces on their way to the thread that makes the digest.
+const WAITING: usize = 16;
 
-/// What the other end does with what comes.
+/// What is done with what comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sink {
     /// Nothing.
     Drop,
-    /// Makes its digest.
+    /// Makes its BLAKE3 in another thread, as a worker does.
     Digest,
 }
 
@@ -43,13 +50,19 @@ impl Copying {
         Ok(Self { io: bare::connect(transport, other.address).await?, _other: other })
     }
 
-    /// Sends so many bytes; the time until all have been taken.
+    /// Has so many bytes sent; the time until all have been taken.
     pub(super) async fn copy(&mut self, size: u64) -> anyhow::Result<Duration> {
         let start = Instant::now();
         self.io.write_u64(size).await?;
-        send(&mut self.io, size).await?;
         self.io.flush().await?;
-        anyhow::ensure!(self.io.read_u64().await? == size, "the other end took another number of bytes");
+        let mut buffer = vec![0; TAKE];
+        let mut left = size;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(TAKE).min(TAKE);
+            let taken = self.io.read(&mut buffer[..most]).await?;
+            anyhow::ensure!(taken > 0, "the other end has sent {left} bytes too few");
+            left -= taken as u64;
+        }
         Ok(start.elapsed())
     }
 }
@@ -77,40 +90,61 @@ impl Streaming {
         Ok(Self { session, _inbound: inbound, _other: other, _secret: file })
     }
 
-    /// Sends so many bytes over a stream; the time until all have been taken.
+    /// Has so many bytes sent over a stream; the time until all have been taken.
     pub(super) async fn send(&self, size: u64, sink: Sink) -> anyhow::Result<Duration> {
         let start = Instant::now();
-        let mut stream = self.session.open(vec![u8::from(sink == Sink::Digest)]).await?;
-        send(&mut stream, size).await?;
+        let mut stream = self.session.open(size.to_be_bytes().to_vec()).await?;
         stream.shutdown().await?;
-        anyhow::ensure!(stream.read_u64().await? == size, "the other end took another number of bytes");
+        let taken = match sink {
+            Sink::Drop => take(&mut stream).await?,
+            Sink::Digest => digest(&mut stream).await?,
+        };
+        anyhow::ensure!(taken == size, "the other end has sent {taken} of {size} bytes");
         Ok(start.elapsed())
     }
 }
 
-async fn send(to: &mut (impl AsyncWrite + Unpin), size: u64) -> std::io::Result<()> {
-    let chunk = vec![b'x'; CHUNK];
-    let mut left = size;
-    while left > 0 {
-        let part = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-        to.write_all(&chunk[..part]).await?;
-        left -= part as u64;
+async fn take(stream: &mut Stream) -> std::io::Result<u64> {
+    let mut taken = 0;
+    while let Some(piece) = stream.chunk().await? {
+        taken += piece.len() as u64;
     }
-    Ok(())
+    Ok(taken)
+}
+
+async fn digest(stream: &mut Stream) -> anyhow::Result<u64> {
+    let (pieces, mut taken) = mpsc::channel::<Bytes>(WAITING);
+    let hashing = tokio::task::spawn_blocking(move || {
+        let mut hash = blake3::Hasher::new();
+        while let Some(piece) = taken.blocking_recv() {
+            hash.update(&piece);
+        }
+        std::hint::black_box(hash.finalize());
+        hash.count()
+    });
+    while let Some(piece) = stream.chunk().await? {
+        pieces.send(piece).await?;
+    }
+    drop(pieces);
+    Ok(hashing.await?)
 }
 
 /// The other end of [`Copying`].
-pub(in super::super) async fn take_copies(mut io: Box<dyn Io>) -> anyhow::Result<()> {
+pub(in super::super) async fn give_copies(mut io: Box<dyn Io>) -> anyhow::Result<()> {
+    let chunk = vec![b'x'; CHUNK];
     loop {
-        let Ok(size) = io.read_u64().await else { return Ok(()) };
-        let taken = take(&mut (&mut io).take(size), Sink::Drop).await?;
-        io.write_u64(taken).await?;
+        let Ok(mut left) = io.read_u64().await else { return Ok(()) };
+        while left > 0 {
+            let part = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+            io.write_all(&chunk[..part]).await?;
+            left -= part as u64;
+        }
         io.flush().await?;
     }
 }
 
 /// The other end of [`Streaming`].
-pub(in super::super) async fn take_streams(link: Link, secret: &Path) -> anyhow::Result<()> {
+pub(in super::super) async fn give_streams(link: Link, secret: &Path) -> anyhow::Result<()> {
     let secret = Secret::from_file(secret)?;
     let verifier = make_verifier(&secret, Role::Client.name(), Role::Client, MIN_ITERATIONS);
     let verifiers = |name: &str| (name == verifier.credential).then(|| verifier.clone());
@@ -119,30 +153,19 @@ pub(in super::super) async fn take_streams(link: Link, secret: &Path) -> anyhow:
     let (_session, mut inbound) = Session::start(proven, SessionOptions::default());
     while let Some(incoming) = inbound.next().await {
         if let Incoming::Open { head, stream } = incoming {
-            take_stream(stream, if head.first() == Some(&1) { Sink::Digest } else { Sink::Drop }).await?;
+            let size = head.first_chunk().context("the head says how much")?;
+            give_stream(stream, u64::from_be_bytes(*size)).await?;
         }
     }
     Ok(())
 }
 
-async fn take_stream(mut stream: Stream, sink: Sink) -> anyhow::Result<()> {
-    let taken = take(&mut stream, sink).await?;
-    stream.write_u64(taken).await?;
-    stream.shutdown().await.context("the answer is not taken")
-}
-
-async fn take(from: &mut (impl AsyncRead + Unpin), sink: Sink) -> std::io::Result<u64> {
-    let mut digest = (sink == Sink::Digest).then(|| ring::digest::Context::new(&ring::digest::SHA256));
-    let mut buffer = vec![0; TAKE];
-    let mut taken = 0;
-    loop {
-        let count = from.read(&mut buffer).await?;
-        if count == 0 {
-            return Ok(taken);
-        }
-        if let Some(digest) = &mut digest {
-            digest.update(&buffer[..count]);
-        }
-        taken += count as u64;
+async fn give_stream(mut stream: Stream, mut left: u64) -> anyhow::Result<()> {
+    let chunk = Bytes::from(vec![b'x'; CHUNK]);
+    while left > 0 {
+        let part = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+        stream.send(chunk.slice(..part)).await?;
+        left -= part as u64;
     }
+    stream.shutdown().await.context("the bytes are not taken")
 }

@@ -1,7 +1,7 @@
-//! A whole push: the archive's file on a control node → a worker's cache, stored, digest checked, unpacked.
+//! A whole push: the archive's file on a control node → a worker's cache, digest checked and unpacked as it comes.
 //!
 //! Each push goes to a new worker, which lacks the archive. Its folder tells when the first bytes came, when all had come,
-//! and when it was ready.
+//! and when it was ready: a sync later.
 
 use super::super::children::Children;
 use crate::args::app::Deploy;
@@ -35,8 +35,8 @@ pub(super) struct Whole {
 
 /// How long a push took, from its first bytes.
 pub(super) struct Pushed {
-    /// Until all bytes were stored.
-    pub(super) stored: Duration,
+    /// Until all bytes were in their files.
+    pub(super) unpacked: Duration,
     /// Until the archive could be used.
     pub(super) ready: Duration,
 }
@@ -116,7 +116,7 @@ async fn watch(cache: &Path, size: u64) -> anyhow::Result<Pushed> {
             }
             Seen::Ready => {
                 let start = start.context("the archive came between two looks; choose a larger --size")?;
-                return Ok(Pushed { stored: stored.unwrap_or(now) - start, ready: now - start });
+                return Ok(Pushed { unpacked: stored.unwrap_or(now) - start, ready: now - start });
             }
         }
         anyhow::ensure!(begin.elapsed() < PATIENCE, "the archive was not pushed within {PATIENCE:?}");
@@ -129,7 +129,7 @@ async fn watch(cache: &Path, size: u64) -> anyhow::Result<Pushed> {
 pub(super) enum Seen {
     /// Nothing.
     Nothing,
-    /// So many bytes of an archive, or one that is being unpacked.
+    /// So many bytes of an archive.
     Coming(u64),
     /// An archive.
     Ready,
@@ -144,8 +144,9 @@ pub(super) fn look(cache: &Path) -> Seen {
         if !name.to_string_lossy().starts_with('.') {
             return Seen::Ready;
         }
-        if name.to_string_lossy().starts_with(".incoming-") {
-            seen = Seen::Coming(entry.metadata().map_or(0, |meta| meta.len()));
+        if name.to_string_lossy().ends_with(".partial") {
+            let files = fs::read_dir(entry.path()).into_iter().flatten().flatten();
+            seen = Seen::Coming(files.map(|file| file.metadata().map_or(0, |meta| meta.len())).sum());
         }
     }
     seen
@@ -167,7 +168,8 @@ mod tests {
     fn a_cache_tells_how_far_it_is() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(look(&dir.path().join("none")), Seen::Nothing);
-        fs::write(dir.path().join(".incoming-1"), "half").unwrap();
+        fs::create_dir(dir.path().join(".0123.partial")).unwrap();
+        fs::write(dir.path().join(".0123.partial/bulk"), "half").unwrap();
         assert_eq!(look(dir.path()), Seen::Coming(4));
         fs::create_dir(dir.path().join("0123")).unwrap();
         assert_eq!(look(dir.path()), Seen::Ready);

@@ -1,0 +1,124 @@
+//! An archive's way from its stream to the thread that unpacks it: pieces as they came, through a short channel.
+//!
+//! It says whether all of the announced bytes came; it never looks into them.
+
+use bytes::Bytes;
+use longshore_transport::Stream;
+use std::io::{self, BufRead, Read};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// Longest silence of a sender, or of the disk, before a transfer is given up.
+const STALL: Duration = Duration::from_secs(30);
+/// Pieces on their way between the two: with those of a stream about 1 MiB.
+const WAITING: usize = 16;
+
+/// Where the bytes come from.
+pub(crate) trait Source: Send {
+    /// The next ones; `None` at the end.
+    fn piece(&mut self) -> impl Future<Output = io::Result<Option<Bytes>>> + Send;
+}
+
+impl Source for Stream {
+    fn piece(&mut self) -> impl Future<Output = io::Result<Option<Bytes>>> + Send {
+        self.chunk()
+    }
+}
+
+enum Piece {
+    Bytes(Bytes),
+    /// All has come: without this, what has come is a part.
+    End,
+}
+
+/// The way in.
+pub(crate) struct Channel(mpsc::Sender<Piece>);
+
+/// The way out: reads block. It fails at a place where the way in was given up.
+pub(crate) struct Feed {
+    pieces: mpsc::Receiver<Piece>,
+    at_hand: Bytes,
+    ended: bool,
+}
+
+/// A way for one archive.
+pub(crate) fn channel() -> (Channel, Feed) {
+    let (sender, pieces) = mpsc::channel(WAITING);
+    (Channel(sender), Feed { pieces, at_hand: Bytes::new(), ended: false })
+}
+
+/// Passes on exactly `size` bytes, and says what was wrong with the source. When the other side takes no more, that side
+/// knows why, and this is no error.
+pub(crate) async fn feed(source: &mut impl Source, size: u64, to: Channel) -> io::Result<()> {
+    let mut total = 0;
+    while let Some(bytes) = timely(source).await? {
+        total += bytes.len() as u64;
+        if total > size {
+            return Err(announced("more", size));
+        }
+        match timeout(STALL, to.0.send(Piece::Bytes(bytes))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Ok(()),
+            Err(_) => return Err(late("the disk has taken nothing")),
+        }
+    }
+    if total < size {
+        return Err(announced(total, size));
+    }
+    // The place of a piece that was taken; without a taker the word is not needed.
+    let _ = timeout(STALL, to.0.send(Piece::End)).await;
+    Ok(())
+}
+
+/// Takes all there is, so that a sender of what is already here is not cut off in the middle.
+pub(crate) async fn drain(source: &mut impl Source) -> io::Result<()> {
+    while timely(source).await?.is_some() {}
+    Ok(())
+}
+
+async fn timely(source: &mut impl Source) -> io::Result<Option<Bytes>> {
+    timeout(STALL, source.piece()).await.unwrap_or_else(|_| Err(late("nothing came")))
+}
+
+fn late(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("{what} for {} s", STALL.as_secs()))
+}
+
+fn announced(came: impl std::fmt::Display, size: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{came} bytes came, {size} were announced"))
+}
+
+impl BufRead for Feed {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.at_hand.is_empty() && !self.ended {
+            match self.pieces.blocking_recv() {
+                Some(Piece::Bytes(bytes)) => self.at_hand = bytes,
+                Some(Piece::End) => self.ended = true,
+                None => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the transfer was given up")),
+            }
+        }
+        Ok(&self.at_hand)
+    }
+
+    fn consume(&mut self, count: usize) {
+        bytes::Buf::advance(&mut self.at_hand, count);
+    }
+}
+
+impl Read for Feed {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(into)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+impl Source for &[u8] {
+    async fn piece(&mut self) -> io::Result<Option<Bytes>> {
+        let (piece, rest) = self.split_at(self.len().min(1000));
+        *self = rest;
+        Ok((!piece.is_empty()).then(|| Bytes::copy_from_slice(piece)))
+    }
+}
