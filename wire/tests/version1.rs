@@ -229,7 +229,10 @@ fn controls(golden: &mut Golden) {
     golden.check("order.drop_archives", &order(Order::DropArchives { digests: vec![Digest([0xab; 32])] }));
     golden.check("request", &ToWorker::Request(ClassRequest { class: "echo".into(), body: json!([1, "x"]) }));
     golden.check("moved", &NotifyWorker::Moved { owner: NODE, name: "c1".into(), addresses: uris() });
-    golden.check("archive", &OpenWorker::Archive { epoch: Epoch(5), digest: Digest([0xab; 32]), size: 70_000 });
+    golden.check(
+        "archive",
+        &OpenWorker::Archive { epoch: Epoch(5), digest: Digest([0xab; 32]), size: 70_000, blake3: None },
+    );
     golden.check("logs", &OpenWorker::Logs(LogRequest { task: TaskId("app-4".into()), tail: Some(9), follow: true }));
     let entry = || KvEntry { key: "a/b".into(), value: vec![0, 255], revision: 300, created_revision: 3 };
     golden.check("kv_reply.entry", &KvReply::Entry(Some(entry())));
