@@ -4,7 +4,7 @@
 
 use crate::identity::random_ulid;
 use crate::reach::Hop;
-use crate::relay::{Relay, Relays, json_reply};
+use crate::relay::{Bounds, Relay, Relays, json_reply};
 use longshore_transport::{Inbound, Incoming, Request, Session};
 use longshore_wire::client::FromClient;
 use longshore_wire::{Code, Failure, RequestId, decode, encode};
@@ -40,18 +40,14 @@ async fn answer(relays: Relays, request: Request) {
 }
 
 async fn ask(relays: &Relays, asked: FromClient, deadline: Instant) -> Result<Vec<u8>, Failure> {
+    let bounds = Bounds { hop: Hop::Allowed, deadline };
     match asked {
         FromClient::Request { node, request } => {
             let id = RequestId::from_u128(random_ulid());
-            let reply = relays.ask_json((id, node), request, Hop::Allowed, deadline).await?;
+            let reply = relays.ask(&Relay::json((id, node), request, bounds)).await?;
             json_reply(&reply).map(|reply| encode(&reply))
         }
-        FromClient::Relay { id, node, class, body } => {
-            let relay = Relay { id, node, class, body: body.into() };
-            relays.ask(&relay, Hop::Allowed, deadline).await.map(Vec::from)
-        }
-        FromClient::Outcome { node, ask } => {
-            relays.outcome(node, ask, Hop::Allowed, deadline).await.map(|reply| encode(&reply))
-        }
+        FromClient::Relay(asked) => relays.ask(&Relay::new(asked, bounds)).await.map(Vec::from),
+        FromClient::Outcome(of) => relays.outcome(of, bounds).await.map(|reply| encode(&reply)),
     }
 }

@@ -10,7 +10,7 @@ use crate::leader::Presence;
 use crate::peers::{Answer, Serve};
 use crate::raft::Group;
 use crate::reach::{Hop, Reach};
-use crate::relay::{Relay, Relays, json_reply};
+use crate::relay::{Bounds, Relay, Relays, json_reply};
 use crate::splice::splice;
 use longshore_state::{Command, ControlNode};
 use longshore_transport::{Peer, Request, Stream};
@@ -38,22 +38,21 @@ impl Serve for PeerService {
     fn request(&self, from: Peer, request: PeerRequest) -> Answer<Result<Vec<u8>, Failure>> {
         match request {
             PeerRequest::Worker { node, request } => {
-                let (relays, deadline) = (self.relays.clone(), Instant::now() + WORKER);
-                let id = RequestId::from_u128(random_ulid());
+                let relays = self.relays.clone();
+                let relay = Relay::json((RequestId::from_u128(random_ulid()), node), request, here());
                 Box::pin(async move {
-                    let reply = relays.ask_json((id, node), request, Hop::Never, deadline).await?;
+                    let reply = relays.ask(&relay).await?;
                     json_reply(&reply).map(|reply| encode(&reply))
                 })
             }
             // Only those that are written in a rare form come here.
-            PeerRequest::Relay { id, node, class, body } => {
-                let (relays, deadline) = (self.relays.clone(), Instant::now() + WORKER);
-                let relay = Relay { id, node, class, body: body.into() };
-                Box::pin(async move { relays.ask(&relay, Hop::Never, deadline).await.map(Vec::from) })
+            PeerRequest::Relay(asked) => {
+                let (relays, relay) = (self.relays.clone(), Relay::new(asked, here()));
+                Box::pin(async move { relays.ask(&relay).await.map(Vec::from) })
             }
-            PeerRequest::Outcome { node, ask } => {
-                let (relays, deadline) = (self.relays.clone(), Instant::now() + WORKER);
-                Box::pin(async move { Ok(encode(&relays.outcome(node, ask, Hop::Never, deadline).await?)) })
+            PeerRequest::Outcome(of) => {
+                let relays = self.relays.clone();
+                Box::pin(async move { Ok(encode(&relays.outcome(of, here()).await?)) })
             }
             PeerRequest::CredentialUse { nodes_of } => {
                 let credentials = self.credentials.clone();
@@ -92,6 +91,11 @@ impl Serve for PeerService {
             }
         })
     }
+}
+
+/// Bounds of what another control node asks.
+fn here() -> Bounds {
+    Bounds { hop: Hop::Never, deadline: Instant::now() + WORKER }
 }
 
 /// Registers a control node. The leader's membership loop takes every registered node into the group.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use longshore_transport::{First, Request, Rescue, Session};
 use longshore_wire::edge::{ClassRequest, ToWorker};
 use longshore_wire::peer::PeerRequest;
-use longshore_wire::relay::{OutcomeAsk, OutcomeReply, RELAY_VERSION, RelayView};
+use longshore_wire::relay::{self, OutcomeAsk, OutcomeOf, OutcomeReply, RELAY_VERSION, RelayView};
 use longshore_wire::{Code, Failure, NodeId, Outcome, RequestId, decode, encode};
 use serde_json::Value;
 use std::sync::Arc;
@@ -30,25 +30,49 @@ const OUTCOME: Duration = Duration::from_secs(2);
 /// Pause before a worker that still works on a request is asked again.
 const STILL: Duration = Duration::from_millis(50);
 
-/// A request to a job class.
+/// How far a request may go, and until when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) hop: Hop,
+    pub(crate) deadline: Instant,
+}
+
+/// A request to a job class, under way.
 #[derive(Debug, Clone)]
 pub(crate) struct Relay {
-    /// Names it.
-    pub(crate) id: RequestId,
-    /// The worker.
-    pub(crate) node: NodeId,
-    /// The class.
-    pub(crate) class: String,
-    /// What.
-    pub(crate) body: Bytes,
+    id: RequestId,
+    node: NodeId,
+    class: String,
+    body: Bytes,
+    bounds: Bounds,
+}
+
+/// A request whose session has ended before the answer.
+struct Lost {
+    /// The boot of the worker to which it was sent, as far as known.
+    boot: Option<RequestId>,
+    failure: Failure,
 }
 
 impl Relay {
+    /// A request as it came.
+    pub(crate) fn new(asked: relay::Relay, bounds: Bounds) -> Self {
+        let relay::Relay { id, node, class, body } = asked;
+        Self { id, node, class, body: body.into(), bounds }
+    }
+
+    /// A request in JSON.
+    pub(crate) fn json((id, node): (RequestId, NodeId), asked: ClassRequest, bounds: Bounds) -> Self {
+        let ClassRequest { class, body } = asked;
+        Self { id, node, class, body: body.to_string().into(), bounds }
+    }
+
     /// An owned copy of what a request carries, as long as that names a worker.
-    fn of(request: &Request) -> Option<Self> {
+    fn of(request: &Request, hop: Hop) -> Option<Self> {
         let RelayView { id, node, class, body } = RelayView::read(&request.body)?;
         let body = request.body.slice_ref(body);
-        Some(Self { id, node: node?, class: class.to_owned(), body })
+        let bounds = Bounds { hop, deadline: request.deadline - MARGIN };
+        Some(Self { id, node: node?, class: class.to_owned(), body, bounds })
     }
 
     fn view(&self) -> RelayView<'_> {
@@ -91,15 +115,15 @@ impl Relays {
     }
 
     /// Goes the patient way, from the start or after a loss.
-    fn patiently(&self, request: Request, hop: Hop, lost: Option<(Option<RequestId>, Failure)>) {
-        let Some(relay) = Relay::of(&request) else { return };
+    fn patiently(&self, request: Request, hop: Hop, lost: Option<Lost>) {
+        let Some(relay) = Relay::of(&request, hop) else { return };
         let relays = self.clone();
         self.loops.spawn_work(async move {
-            let (gone, deadline) = (request.cancelled(), request.deadline - MARGIN);
+            let gone = request.cancelled();
             let answering = async {
                 match lost {
-                    None => relays.ask(&relay, hop, deadline).await,
-                    Some((boot, failure)) => relays.mend(&relay, hop, boot, failure, deadline).await,
+                    None => relays.ask(&relay).await,
+                    Some(lost) => relays.mend(&relay, lost).await,
                 }
             };
             tokio::select! {
@@ -110,36 +134,22 @@ impl Relays {
         });
     }
 
-    /// Asks a worker's job class in JSON, with an id of its own where the caller names none.
-    ///
-    /// # Errors
-    /// As [`Relays::ask`].
-    pub(crate) async fn ask_json(
-        &self,
-        (id, node): (RequestId, NodeId),
-        ClassRequest { class, body }: ClassRequest,
-        hop: Hop,
-        deadline: Instant,
-    ) -> Result<Bytes, Failure> {
-        let relay = Relay { id, node, class, body: body.to_string().into() };
-        self.ask(&relay, hop, deadline).await
-    }
-
     /// Asks a worker's job class; waits for a worker that is on its way, within the deadline.
     ///
     /// # Errors
     /// [`Code::NotFound`] for an unknown worker, [`Code::NotConnected`] without session, [`Code::Timeout`], or the
     /// worker's own failure.
-    pub(crate) async fn ask(&self, relay: &Relay, hop: Hop, deadline: Instant) -> Result<Bytes, Failure> {
+    pub(crate) async fn ask(&self, relay: &Relay) -> Result<Bytes, Failure> {
+        let Bounds { hop, deadline } = relay.bounds;
         let patience = deadline.min(Instant::now() + PATIENCE);
         loop {
             let (session, boot, asked) = match self.reach.route(relay.node, hop) {
                 Route::Here(session, boot) => {
-                    let asked = ask_worker(&session, relay, deadline).await;
+                    let asked = ask_worker(&session, relay).await;
                     (session, Some(boot), asked)
                 }
                 Route::There(session, boot) => {
-                    let asked = ask_peer(&session, relay, deadline).await;
+                    let asked = ask_peer(&session, relay).await;
                     (session, boot, asked)
                 }
                 Route::Gone(failure) => return Err(failure),
@@ -155,7 +165,7 @@ impl Relays {
             if is_elsewhere(&failure) || (session.is_closed() && failure.outcome == Outcome::NotDone) {
                 self.wait(failure, patience).await?;
             } else if session.is_closed() && failure.outcome == Outcome::Unknown {
-                return self.recover(relay, hop, boot, failure, deadline).await;
+                return self.recover(relay, Lost { boot, failure }).await;
             } else {
                 return Err(failure);
             }
@@ -163,33 +173,19 @@ impl Relays {
     }
 
     /// What becomes of a request whose session has ended before the answer.
-    async fn mend(
-        &self,
-        relay: &Relay,
-        hop: Hop,
-        boot: Option<RequestId>,
-        failure: Failure,
-        deadline: Instant,
-    ) -> Result<Bytes, Failure> {
-        match failure.outcome {
-            Outcome::NotDone => self.ask(relay, hop, deadline).await,
-            Outcome::Unknown => self.recover(relay, hop, boot, failure, deadline).await,
-            Outcome::Done => Err(failure),
+    async fn mend(&self, relay: &Relay, lost: Lost) -> Result<Bytes, Failure> {
+        match lost.failure.outcome {
+            Outcome::NotDone => self.ask(relay).await,
+            Outcome::Unknown => self.recover(relay, lost).await,
+            Outcome::Done => Err(lost.failure),
         }
     }
 
     /// Asks, until the deadline, what became of a request.
-    async fn recover(
-        &self,
-        relay: &Relay,
-        hop: Hop,
-        boot: Option<RequestId>,
-        failure: Failure,
-        deadline: Instant,
-    ) -> Result<Bytes, Failure> {
-        let ask = OutcomeAsk { id: relay.id, boot };
+    async fn recover(&self, relay: &Relay, Lost { boot, failure }: Lost) -> Result<Bytes, Failure> {
+        let of = OutcomeOf { node: relay.node, ask: OutcomeAsk { id: relay.id, boot } };
         loop {
-            match self.outcome(relay.node, ask, hop, deadline).await {
+            match self.outcome(of, relay.bounds).await {
                 Ok(OutcomeReply::Done { reply }) => return Result::from(reply).map(Bytes::from),
                 Ok(OutcomeReply::NotDone) => {
                     let message = format!("{}; the worker says that the request never came", failure.message);
@@ -198,7 +194,7 @@ impl Relays {
                 Ok(OutcomeReply::Running) => sleep(STILL).await,
                 Ok(OutcomeReply::Unknown) | Err(_) => return Err(failure),
             }
-            if Instant::now() >= deadline {
+            if Instant::now() >= relay.bounds.deadline {
                 return Err(failure);
             }
         }
@@ -208,18 +204,13 @@ impl Relays {
     ///
     /// # Errors
     /// When the worker cannot be asked within the deadline; that says nothing about the request.
-    pub(crate) async fn outcome(
-        &self,
-        worker: NodeId,
-        ask: OutcomeAsk,
-        hop: Hop,
-        deadline: Instant,
-    ) -> Result<OutcomeReply, Failure> {
+    pub(crate) async fn outcome(&self, of: OutcomeOf, bounds: Bounds) -> Result<OutcomeReply, Failure> {
+        let Bounds { hop, deadline } = bounds;
         let patience = deadline.min(Instant::now() + PATIENCE);
         loop {
-            let (session, body) = match self.reach.route(worker, hop) {
-                Route::Here(session, _) => (session, encode(&ToWorker::Outcome(ask))),
-                Route::There(session, _) => (session, encode(&PeerRequest::Outcome { node: worker, ask })),
+            let (session, body) = match self.reach.route(of.node, hop) {
+                Route::Here(session, _) => (session, encode(&ToWorker::Outcome(of.ask))),
+                Route::There(session, _) => (session, encode(&PeerRequest::Outcome(of))),
                 Route::Gone(failure) => return Err(failure),
                 Route::Coming(failure) => {
                     self.wait(failure, patience).await?;
@@ -262,7 +253,7 @@ struct Passage {
 
 impl Rescue for Passage {
     fn lost(&self, request: Request, failure: Failure) {
-        self.relays.patiently(request, self.hop, Some((self.boot, failure)));
+        self.relays.patiently(request, self.hop, Some(Lost { boot: self.boot, failure }));
     }
 }
 
@@ -279,20 +270,21 @@ fn is_elsewhere(failure: &Failure) -> bool {
     failure.outcome == Outcome::NotDone && failure.code == Code::NotOwner
 }
 
-async fn ask_worker(session: &Session, relay: &Relay, deadline: Instant) -> Result<Bytes, Failure> {
+async fn ask_worker(session: &Session, relay: &Relay) -> Result<Bytes, Failure> {
+    let time = left(relay.bounds.deadline);
     if speaks(session) {
-        return session.request(relay.view().for_worker(), left(deadline)).await;
+        return session.request(relay.view().for_worker(), time).await;
     }
-    let asked = older(relay)?;
-    newer(session.request(encode(&ToWorker::Request(asked)), left(deadline)).await?)
+    newer(session.request(encode(&ToWorker::Request(older(relay)?)), time).await?)
 }
 
-async fn ask_peer(session: &Session, relay: &Relay, deadline: Instant) -> Result<Bytes, Failure> {
+async fn ask_peer(session: &Session, relay: &Relay) -> Result<Bytes, Failure> {
+    let time = left(relay.bounds.deadline);
     if speaks(session) {
-        return session.request(relay.view().for_peer(relay.node), left(deadline)).await;
+        return session.request(relay.view().for_peer(relay.node), time).await;
     }
     let asked = PeerRequest::Worker { node: relay.node, request: older(relay)? };
-    newer(session.request(encode(&asked), left(deadline)).await?)
+    newer(session.request(encode(&asked), time).await?)
 }
 
 /// A relay as protocol version 1 has it: only JSON can be asked there.

@@ -14,7 +14,7 @@ use crate::single::{Claim, Single, TCP_PORT};
 use crate::stranger;
 use longshore_transport::{Inbound, Session, SessionOptions};
 use longshore_wire::client::FromClient;
-use longshore_wire::relay::{OutcomeAsk, OutcomeReply};
+use longshore_wire::relay::{OutcomeAsk, OutcomeOf, OutcomeReply, Relay};
 use longshore_wire::{Code, Failure, NodeId, RequestId, Role, Transport, encode};
 use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
@@ -92,7 +92,7 @@ fn ask_newly(single: &Single, asked: &FromClient) -> Result<Vec<u8>, Failure> {
 
 fn relay(node: &str, number: u128, class: &str, body: &[u8]) -> FromClient {
     let (id, node) = (RequestId::from_u128(number), node.parse::<NodeId>().unwrap());
-    FromClient::Relay { id, node, class: class.to_owned(), body: body.to_vec() }
+    FromClient::Relay(Relay { id, node, class: class.to_owned(), body: body.to_vec() })
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn relays_to_a_worker_of_version_1_are_converted() {
     assert!(opaque.message.contains("version 1"), "{opaque:?}");
     // It keeps no outcomes, and is not asked for any.
     let ask = OutcomeAsk { id: RequestId::from_u128(1), boot: Some(BOOT.parse().unwrap()) };
-    let asked = FromClient::Outcome { node: OLD_WORKER.parse().unwrap(), ask };
+    let asked = FromClient::Outcome(OutcomeOf { node: OLD_WORKER.parse().unwrap(), ask });
     let outcome = ask_newly(&single, &asked).unwrap();
     assert_eq!(longshore_wire::decode::<OutcomeReply>(&outcome).unwrap(), OutcomeReply::Unknown);
     assert_eq!((told(), worker.session.strange()), (3, Vec::new()));

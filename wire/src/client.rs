@@ -1,8 +1,8 @@
 //! Requests of a client session: an operator's program that speaks the session protocol instead of HTTP.
 
+use crate::NodeId;
 use crate::edge::ClassRequest;
-use crate::relay::OutcomeAsk;
-use crate::{NodeId, RequestId};
+use crate::relay::{OutcomeOf, Relay};
 use serde::{Deserialize, Serialize};
 
 /// A request from a client.
@@ -17,22 +17,7 @@ pub enum FromClient {
         request: ClassRequest,
     },
     /// The same in bytes, from version 2 on. Reply: bytes.
-    Relay {
-        /// Names it for its whole life: its outcome can be asked for later.
-        id: RequestId,
-        /// The worker.
-        node: NodeId,
-        /// The job class.
-        class: String,
-        /// What.
-        #[serde(with = "serde_bytes")]
-        body: Vec<u8>,
-    },
+    Relay(Relay),
     /// Asks what became of a relay, from version 2 on. Reply: [`crate::relay::OutcomeReply`].
-    Outcome {
-        /// The worker.
-        node: NodeId,
-        /// Which relay.
-        ask: OutcomeAsk,
-    },
+    Outcome(OutcomeOf),
 }

@@ -3,7 +3,7 @@
 //! Raft messages and proposals travel as opaque bytes: their types belong to the crates that understand them.
 
 use crate::edge::{ClassRequest, LogRequest};
-use crate::relay::OutcomeAsk;
+use crate::relay::{OutcomeOf, Relay};
 use crate::{ClusterUri, Digest, NodeId, RequestId};
 use serde::{Deserialize, Serialize};
 
@@ -45,24 +45,9 @@ pub enum PeerRequest {
     /// (empty body).
     Leaving,
     /// A request to a worker's job class in bytes; from protocol version 2 on. Reply: bytes.
-    Relay {
-        /// Names it for its whole life.
-        id: RequestId,
-        /// The worker.
-        node: NodeId,
-        /// The job class.
-        class: String,
-        /// What.
-        #[serde(with = "serde_bytes")]
-        body: Vec<u8>,
-    },
+    Relay(Relay),
     /// Asks what became of a relay; from protocol version 2 on. Reply: [`crate::relay::OutcomeReply`].
-    Outcome {
-        /// The worker.
-        node: NodeId,
-        /// Which relay.
-        ask: OutcomeAsk,
-    },
+    Outcome(OutcomeOf),
 }
 
 /// Which credentials are in use at a control node.

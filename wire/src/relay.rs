@@ -14,6 +14,29 @@ const TAG: &[u8] = b"\x81\xa5relay";
 /// Room for the names, the ids and the lengths of a relay, in bytes.
 const ENVELOPE: usize = 96;
 
+/// A request to a worker's job class, of a client or of a control node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relay {
+    /// Names it for its whole life: its outcome can be asked for later.
+    pub id: RequestId,
+    /// The worker.
+    pub node: NodeId,
+    /// The job class.
+    pub class: String,
+    /// What.
+    #[serde(with = "serde_bytes")]
+    pub body: Vec<u8>,
+}
+
+/// Asks what became of a relay, by way of a control node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeOf {
+    /// The worker.
+    pub node: NodeId,
+    /// Which relay.
+    pub ask: OutcomeAsk,
+}
+
 /// A relay read in place: of a client, of a control node, or for a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct RelayView<'a> {
@@ -150,8 +173,8 @@ mod tests {
         assert_eq!(RelayView::read(&golden(None)), Some(view(None)));
         assert_eq!(decode::<ToWorker>(&golden(None)).unwrap(), to_worker);
 
-        let from_client = FromClient::Relay { id: ID, node: NODE, class: "echo".into(), body: vec![0, 255] };
-        let from_peer = PeerRequest::Relay { id: ID, node: NODE, class: "echo".into(), body: vec![0, 255] };
+        let relay = Relay { id: ID, node: NODE, class: "echo".into(), body: vec![0, 255] };
+        let (from_client, from_peer) = (FromClient::Relay(relay.clone()), PeerRequest::Relay(relay));
         assert_eq!(encode(&from_client), golden(Some(NODE)));
         assert_eq!(encode(&from_peer), golden(Some(NODE)));
         assert_eq!(view(None).for_peer(NODE), golden(Some(NODE)));
@@ -176,6 +199,10 @@ mod tests {
         let ask = OutcomeAsk { id: ID, boot: None };
         assert_eq!(encode(&ask), b"\x81\xa2id\xba00000000000000000000000007");
         assert_eq!(decode::<OutcomeAsk>(&encode(&ask)).unwrap(), ask);
+        let asked =
+            b"\x81\xa7outcome\x82\xa4node\xba00000000000000000000000009\xa3ask\x81\xa2id\xba00000000000000000000000007";
+        assert_eq!(encode(&FromClient::Outcome(OutcomeOf { node: NODE, ask })), asked);
+        assert_eq!(encode(&PeerRequest::Outcome(OutcomeOf { node: NODE, ask })), asked);
         let failed = RelayResult::Failed(Failure::new(Code::NotFound, "no such class"));
         let replies = [
             OutcomeReply::Done { reply: RelayResult::Ok(vec![1, 2]) },

@@ -1,14 +1,19 @@
 //! docs/protocol.md says what the code says: numbers, names, limits, and every field of every message.
 #![allow(clippy::unwrap_used)]
 
+use longshore_wire::client::FromClient;
 use longshore_wire::credential::{MAX_ITERATIONS, MIN_ITERATIONS};
-use longshore_wire::edge::{Accepted, Attach, AttachReply, Report, TaskKv, ToControl, ToWorker};
+use longshore_wire::edge::{
+    Accepted, Attach, AttachReply, ClassRequest, LogRequest, Report, TaskKv, ToControl, ToWorker,
+};
 use longshore_wire::frame::{Goodbye, INITIAL_CREDIT, Kind, MAX_CONTROL, MAX_DATA, RequestHead};
 use longshore_wire::handshake::{
     Binding, Challenge, Claim, FromAcceptor, FromDialler, Hello, MAX_MESSAGE, MAX_VERSION, MIN_VERSION, NONCE, Present,
     Proof, Reject, RejectCode, Welcome,
 };
 use longshore_wire::kv::KvRequest;
+use longshore_wire::peer::{CredentialReport, CredentialUse, Join, OpenPeer, PeerRequest, RaftRpc, ReadIndex};
+use longshore_wire::relay::{OutcomeAsk, OutcomeOf, Relay};
 use longshore_wire::task::{NodeState, TaskSpec, TaskState, TaskStatus};
 use longshore_wire::{
     ClusterUri, Code, Digest, Epoch, Failure, Generation, Labels, NodeId, Partition, RequestId, Role, ShortId, TaskId,
@@ -213,6 +218,103 @@ fn every_edge_message_is_named() {
     for name in ["attach", "report", "kv", "order", "request", "relay", "outcome", "moved", "tunnel", "archive", "logs"]
     {
         assert!(named.contains(name), "{name}");
+    }
+}
+
+/// The messages of the table below a heading: what kind, and as which field names the document writes each.
+fn messages(heading: &str, column: usize) -> BTreeSet<(String, BTreeSet<String>)> {
+    let table = tables(heading).into_iter().next().unwrap();
+    let message = |row: &Vec<String>| {
+        let names = row[column].split('"').skip(1).step_by(2).map(str::to_owned);
+        let mut names = names.filter(|name| !["append", "vote"].contains(&name.as_str()));
+        (names.next().unwrap(), names.collect())
+    };
+    table[1..].iter().map(message).collect()
+}
+
+/// The same of a message: its name, and all field names inside, but of what has a table of its own.
+fn shape(message: &impl Serialize) -> (String, BTreeSet<String>) {
+    fn collect(value: &serde_json::Value, found: &mut BTreeSet<String>) {
+        for (name, inner) in value.as_object().into_iter().flatten() {
+            found.insert(name.clone());
+            collect(inner, found);
+        }
+    }
+    let value = serde_json::to_value(message).unwrap();
+    let Some(map) = value.as_object() else { return (value.as_str().unwrap().to_owned(), BTreeSet::new()) };
+    let (name, content) = map.iter().next().unwrap();
+    let mut found = BTreeSet::new();
+    if !["relay", "outcome"].contains(&name.as_str()) {
+        collect(content, &mut found);
+    }
+    (name.clone(), found)
+}
+
+fn relay() -> Relay {
+    Relay { id: RequestId::from_u128(1), node: id(), class: String::new(), body: Vec::new() }
+}
+
+fn outcome() -> OutcomeOf {
+    OutcomeOf { node: id(), ask: OutcomeAsk { id: RequestId::from_u128(1), boot: None } }
+}
+
+fn class_request() -> ClassRequest {
+    ClassRequest { class: String::new(), body: serde_json::Value::Null }
+}
+
+#[test]
+fn every_message_of_a_client_is_written() {
+    check("### Relay", &relay());
+    check("### OutcomeOf", &outcome());
+    // The compiler says here when a message is added: each is followed by the next.
+    let next = |message: &FromClient| match message {
+        FromClient::Request { .. } => Some(FromClient::Relay(relay())),
+        FromClient::Relay(_) => Some(FromClient::Outcome(outcome())),
+        FromClient::Outcome(_) => None,
+    };
+    let first = FromClient::Request { node: id(), request: class_request() };
+    let known = std::iter::successors(Some(first), next).map(|message| shape(&message));
+    assert_eq!(messages("## Client messages", 2), known.collect());
+}
+
+#[test]
+fn every_message_among_control_nodes_is_written() {
+    let join = || Join {
+        node: id(),
+        name: String::new(),
+        boot: RequestId::from_u128(1),
+        addresses: Vec::new(),
+        release: String::new(),
+    };
+    let requests = |message: &PeerRequest| match message {
+        PeerRequest::Raft { .. } => Some(PeerRequest::Propose { body: Vec::new() }),
+        PeerRequest::Propose { .. } => Some(PeerRequest::ReadIndex),
+        PeerRequest::ReadIndex => Some(PeerRequest::Join(join())),
+        PeerRequest::Join(_) => Some(PeerRequest::Worker { node: id(), request: class_request() }),
+        PeerRequest::Worker { .. } => Some(PeerRequest::Relay(relay())),
+        PeerRequest::Relay(_) => Some(PeerRequest::Outcome(outcome())),
+        PeerRequest::Outcome(_) => Some(PeerRequest::CredentialUse { nodes_of: None }),
+        PeerRequest::CredentialUse { .. } => Some(PeerRequest::Leaving),
+        PeerRequest::Leaving => None,
+    };
+    let (digest, request) = (Digest([0; 32]), || LogRequest { task: TaskId(String::new()), tail: None, follow: false });
+    let opens = |message: &OpenPeer| match message {
+        OpenPeer::Snapshot { .. } => Some(OpenPeer::PutBlob { digest, size: 1 }),
+        OpenPeer::PutBlob { .. } => Some(OpenPeer::GetBlob { digest }),
+        OpenPeer::GetBlob { .. } => Some(OpenPeer::Tunnel { worker: id() }),
+        OpenPeer::Tunnel { .. } => Some(OpenPeer::Logs { node: id(), request: request() }),
+        OpenPeer::Logs { .. } => None,
+    };
+    let raft = PeerRequest::Raft { rpc: RaftRpc::Append, body: Vec::new() };
+    let snapshot = OpenPeer::Snapshot { head: Vec::new(), size: 1 };
+    let requests = std::iter::successors(Some(raft), requests).map(|message| shape(&message));
+    let opens = std::iter::successors(Some(snapshot), opens).map(|message| shape(&message));
+    assert_eq!(messages("## Messages among control nodes", 1), requests.chain(opens).collect());
+    let used = CredentialUse { credential: String::new(), secret: 1, sessions: 0, last_used_ms: 0, nodes: Vec::new() };
+    let report = CredentialReport { own: String::new(), own_secret: 0, uses: Vec::new() };
+    let section = DOCUMENT.split("\n## Messages among control nodes\n").nth(1).unwrap();
+    for field in [fields(&used), fields(&report), fields(&ReadIndex { index: None })].into_iter().flatten() {
+        assert!(section.contains(&format!("`{field}`")) || section.contains(&format!("\"{field}\"")), "{field}");
     }
 }
 

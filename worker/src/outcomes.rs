@@ -1,20 +1,23 @@
 //! What became of the last requests, so that whoever lost the session between request and reply can still learn it.
 //!
 //! Bound to one start of this worker: it says that a request never came only when it has been here all the time and has
-//! forgotten none; from then on it refuses that request. A repeat of a request gets the first outcome. Holds at most
-//! [`MAX_KEPT`] outcomes and [`MAX_BYTES`] bytes of replies.
+//! forgotten none; from then on it refuses that request, and that it never forgets. Whatever it has forgotten is unknown. A
+//! repeat of a request gets the first outcome. Holds at most [`MAX_KEPT`] outcomes, [`MAX_BYTES`] bytes of replies, and
+//! [`MAX_DENIED`] requests that are refused.
 
 use bytes::Bytes;
 use longshore_wire::relay::{OutcomeAsk, OutcomeReply, RelayResult};
 use longshore_wire::{Code, Failure, RequestId};
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 /// Outcomes that are kept: more than can be in flight on one session at its default limits.
 const MAX_KEPT: usize = 1024;
 /// Bytes of replies that are kept.
 const MAX_BYTES: usize = 1024 * 1024;
+/// Requests of which it was said that they never came: 16 bytes each. Of more, nothing is said.
+const MAX_DENIED: usize = 4096;
 
 /// The outcomes of one start of the worker.
 #[derive(Debug)]
@@ -25,27 +28,19 @@ pub(crate) struct Outcomes {
 
 #[derive(Debug, Default)]
 struct Kept {
-    outcomes: HashMap<RequestId, Kind>,
+    outcomes: HashMap<RequestId, Result<Bytes, Failure>>,
+    /// Those whose askers were told that they never came.
+    denied: HashSet<RequestId>,
     oldest_first: VecDeque<RequestId>,
     bytes: usize,
     /// Whether any outcome had to go.
     forgetful: bool,
 }
 
-#[derive(Debug, Clone)]
-enum Kind {
-    Answered(Result<Bytes, Failure>),
-    /// Somebody was told that it never came.
-    Denied,
-}
-
-impl Kind {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Answered(Ok(reply)) => reply.len(),
-            Self::Answered(Err(failure)) => failure.message.len(),
-            Self::Denied => 0,
-        }
+fn bytes(outcome: &Result<Bytes, Failure>) -> usize {
+    match outcome {
+        Ok(reply) => reply.len(),
+        Err(failure) => failure.message.len(),
     }
 }
 
@@ -58,22 +53,19 @@ impl Outcomes {
     pub(crate) fn once(&self, id: RequestId, work: impl FnOnce() -> Result<Bytes, Failure>) -> Result<Bytes, Failure> {
         let mut guard = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = &mut *guard;
+        if !kept.denied.is_empty() && kept.denied.contains(&id) {
+            return Err(Failure::new(
+                Code::Conflict,
+                format!("request {id} came after its asker was told that it had not; it is not carried out"),
+            ));
+        }
         let place = match kept.outcomes.entry(id) {
             Entry::Vacant(place) => place,
-            Entry::Occupied(known) => {
-                return match known.get() {
-                    Kind::Answered(reply) => reply.clone(),
-                    Kind::Denied => Err(Failure::new(
-                        Code::Conflict,
-                        format!("request {id} came after its asker was told that it had not; it is not carried out"),
-                    )),
-                };
-            }
+            Entry::Occupied(known) => return known.get().clone(),
         };
         let reply = work();
-        let kind = Kind::Answered(reply.clone());
-        kept.bytes += kind.bytes();
-        place.insert(kind);
+        kept.bytes += bytes(&reply);
+        place.insert(reply.clone());
         kept.oldest_first.push_back(id);
         kept.trim();
         reply
@@ -83,13 +75,11 @@ impl Outcomes {
     pub(crate) fn ask(&self, ask: OutcomeAsk) -> OutcomeReply {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         match kept.outcomes.get(&ask.id) {
-            Some(Kind::Answered(Ok(reply))) => OutcomeReply::Done { reply: RelayResult::Ok(reply.to_vec()) },
-            Some(Kind::Answered(Err(failure))) => OutcomeReply::Done { reply: RelayResult::Failed(failure.clone()) },
-            Some(Kind::Denied) => OutcomeReply::NotDone,
-            None if ask.boot == Some(self.boot) && !kept.forgetful => {
-                kept.outcomes.insert(ask.id, Kind::Denied);
-                kept.oldest_first.push_back(ask.id);
-                kept.trim();
+            Some(Ok(reply)) => OutcomeReply::Done { reply: RelayResult::Ok(reply.to_vec()) },
+            Some(Err(failure)) => OutcomeReply::Done { reply: RelayResult::Failed(failure.clone()) },
+            None if kept.denied.contains(&ask.id) => OutcomeReply::NotDone,
+            None if ask.boot == Some(self.boot) && !kept.forgetful && kept.denied.len() < MAX_DENIED => {
+                kept.denied.insert(ask.id);
                 OutcomeReply::NotDone
             }
             None => OutcomeReply::Unknown,
@@ -101,7 +91,7 @@ impl Kept {
     fn trim(&mut self) {
         while self.oldest_first.len() > MAX_KEPT || self.bytes > MAX_BYTES {
             let Some(gone) = self.oldest_first.pop_front() else { return };
-            self.bytes -= self.outcomes.remove(&gone).map_or(0, |kind| kind.bytes());
+            self.bytes -= self.outcomes.remove(&gone).map_or(0, |outcome| bytes(&outcome));
             self.forgetful = true;
         }
     }
@@ -165,5 +155,40 @@ mod tests {
         outcomes.once(id(5002), || Ok(Bytes::from_static(b"x"))).unwrap();
         assert_eq!(ask(&outcomes, 5001), OutcomeReply::Unknown);
         assert!(matches!(ask(&outcomes, 5002), OutcomeReply::Done { .. }));
+    }
+
+    #[test]
+    fn what_was_forgotten_is_never_called_not_done() {
+        let outcomes = Outcomes::new(BOOT);
+        for number in 0..MAX_KEPT * 3 {
+            outcomes.once(id(number), || Ok(Bytes::new())).unwrap();
+        }
+        for number in 0..MAX_KEPT * 2 {
+            assert_eq!(ask(&outcomes, number), OutcomeReply::Unknown, "{number} was carried out and forgotten");
+        }
+        // It cannot be told from one that was forgotten.
+        assert_eq!(ask(&outcomes, 900_000), OutcomeReply::Unknown);
+        assert!(outcomes.once(id(900_000), || Ok(Bytes::new())).is_ok());
+    }
+
+    #[test]
+    fn what_was_called_not_done_stays_refused() {
+        let outcomes = Outcomes::new(BOOT);
+        assert_eq!(ask(&outcomes, 900_000), OutcomeReply::NotDone);
+        for number in 0..MAX_KEPT * 2 {
+            outcomes.once(id(number), || Ok(Bytes::new())).unwrap();
+        }
+        assert_eq!(ask(&outcomes, 900_000), OutcomeReply::NotDone);
+        assert!(outcomes.once(id(900_000), || panic!("carried out after all")).is_err());
+    }
+
+    #[test]
+    fn what_can_be_refused_is_bounded() {
+        let outcomes = Outcomes::new(BOOT);
+        for number in 0..MAX_DENIED {
+            assert_eq!(ask(&outcomes, number), OutcomeReply::NotDone);
+        }
+        assert_eq!(ask(&outcomes, MAX_DENIED), OutcomeReply::Unknown);
+        assert!(outcomes.once(id(MAX_DENIED), || Ok(Bytes::new())).is_ok());
     }
 }

@@ -5,13 +5,14 @@ use super::read::{Asked, asked, json};
 use super::{Answer, Api, base64};
 use crate::identity::random_ulid;
 use crate::reach::Hop;
+use crate::relay::{Bounds, Relay};
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use longshore_state::{Node, State};
 use longshore_wire::edge::ClassRequest;
-use longshore_wire::relay::{OutcomeAsk, OutcomeReply, RelayResult};
+use longshore_wire::relay::{OutcomeAsk, OutcomeOf, OutcomeReply, RelayResult};
 use longshore_wire::{Failure, Outcome, RequestId, Role};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -43,8 +44,8 @@ pub(super) async fn request(api: Api, Path(node): Path<String>, body: Bytes) -> 
     let worker = worker_of(&state, &node)?;
     let id = id.unwrap_or_else(|| RequestId::from_u128(random_ulid()));
     let asked = ClassRequest { class: class.clone(), body };
-    let asking = api.relays.ask_json((id, worker.id), asked, Hop::Allowed, Instant::now() + wait);
-    let reply = asking.await.map_err(|failure| with_advice(failure, worker, id))?;
+    let relay = Relay::json((id, worker.id), asked, Bounds { hop: Hop::Allowed, deadline: Instant::now() + wait });
+    let reply = api.relays.ask(&relay).await.map_err(|failure| with_advice(failure, worker, id))?;
     let mut answer = json!({"node": worker.id, "node_name": worker.name, "class": class, "id": id, "outcome": "done"});
     add_reply(&mut answer, &reply);
     Ok((StatusCode::OK, axum::Json(answer)).into_response())
@@ -62,7 +63,8 @@ pub(super) async fn outcome(api: Api, Path((node, id)): Path<(String, String)>, 
     let id: RequestId = id.parse().map_err(|error| Problem::invalid(format!("the request's id: {error}")))?;
     let state = api.group.state();
     let worker = worker_of(&state, &node)?;
-    let reply = api.relays.outcome(worker.id, OutcomeAsk { id, boot }, Hop::Allowed, Instant::now() + OUTCOME).await?;
+    let of = OutcomeOf { node: worker.id, ask: OutcomeAsk { id, boot } };
+    let reply = api.relays.outcome(of, Bounds { hop: Hop::Allowed, deadline: Instant::now() + OUTCOME }).await?;
     let mut answer = json!({"node": worker.id, "node_name": worker.name, "id": id, "outcome": name(&reply)});
     match reply {
         OutcomeReply::Done { reply: RelayResult::Ok(reply) } => add_reply(&mut answer, &reply),

@@ -120,8 +120,8 @@ async fn ask(peers: &Peers, from: Peer, request: PeerRequest) -> Result<Vec<u8>,
         PeerRequest::Join(_)
         | PeerRequest::Worker { .. }
         | PeerRequest::Leaving
-        | PeerRequest::Relay { .. }
-        | PeerRequest::Outcome { .. }
+        | PeerRequest::Relay(_)
+        | PeerRequest::Outcome(_)
         | PeerRequest::CredentialUse { .. } => peers.0.rest.get(),
     }?;
     handler.request(from, request).await

@@ -48,8 +48,8 @@ impl Group {
             | PeerRequest::Worker { .. }
             | PeerRequest::CredentialUse { .. }
             | PeerRequest::Leaving
-            | PeerRequest::Relay { .. }
-            | PeerRequest::Outcome { .. } => {
+            | PeerRequest::Relay(_)
+            | PeerRequest::Outcome(_) => {
                 Err(Failure::new(Code::Unsupported, format!("not for the Raft group (from {from})")))
             }
         }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -30,6 +30,8 @@ const INITIAL_CREDIT: u64 = 512 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// A line that says nothing for so long is lost. Twice what version 1 had: a loaded machine may be slow.
 const LOST: Duration = Duration::from_secs(20);
+/// Events that wait for whoever takes them; no test causes as many.
+const EVENTS: usize = 4096;
 /// Time for a reply.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -64,10 +66,13 @@ pub(crate) enum Event {
 #[derive(Clone)]
 pub(crate) struct Session(Arc<Inner>);
 
+/// What comes of a request.
+type Reply = Result<Vec<u8>, Failure>;
+
 struct Inner {
     out: Mutex<TcpStream>,
     next: AtomicU32,
-    calls: Mutex<HashMap<u32, Sender<Result<Vec<u8>, Failure>>>>,
+    calls: Mutex<HashMap<u32, SyncSender<Reply>>>,
     credit: Mutex<HashMap<u32, u64>>,
     granted: Condvar,
     pings: AtomicU64,
@@ -91,7 +96,7 @@ impl Session {
             closed: AtomicBool::new(false),
             strange: Mutex::default(),
         }));
-        let (events, arrivals) = channel();
+        let (events, arrivals) = sync_channel(EVENTS);
         let mut reader = Reader { session: session.clone(), stream, events, highest: 0, parity: u32::from(!dialled) };
         thread::spawn(move || reader.run());
         let pinging = session.clone();
@@ -133,7 +138,7 @@ impl Session {
     pub(crate) fn request(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
         let head = encode(&RequestHead { timeout_ms: u32::try_from(TIMEOUT.as_millis()).unwrap() });
         let length = u16::try_from(head.len()).unwrap().to_be_bytes();
-        let (reply, replied) = channel();
+        let (reply, replied) = sync_channel(1);
         let id = self.0.next.fetch_add(2, SeqCst);
         self.0.calls.lock().unwrap().insert(id, reply);
         let lost = || Failure { outcome: super::messages::Outcome::Unknown, ..Failure::new("unavailable", "no reply") };
@@ -197,7 +202,7 @@ impl Session {
 struct Reader {
     session: Session,
     stream: TcpStream,
-    events: Sender<Event>,
+    events: SyncSender<Event>,
     /// The highest id that the other side has given, of this half.
     highest: u32,
     parity: u32,
