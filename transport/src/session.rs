@@ -21,6 +21,7 @@ mod clock;
 mod core;
 mod cork;
 mod ending;
+mod flow;
 mod framed;
 mod handler;
 mod ids;

@@ -1,6 +1,6 @@
 //! What the loops and the handles of a session share, and how the session ends.
 //!
-//! Locks are short and none is held across an await. Their order: pipe → stream → outbox → tables; a lock is never
+//! Locks are short and none is held across an await. Their order: pipe → stream → outbox → tables and flow; a lock is never
 //! taken while one further right is held.
 
 use super::SessionOptions;
@@ -9,8 +9,9 @@ use super::cell::Streams;
 use super::clock::Clock;
 use super::cork;
 use super::ending::Ending;
+use super::flow::Flow;
 use super::lane::Bundle;
-use super::outbox::{Cause, Outbox};
+use super::outbox::{Cause, Outbox, Rest};
 use super::phase::{Phase, Progress};
 use super::requests::Served;
 use super::writer::Pipe;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::io::WriteHalf;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Longest text of a failure in a reset or a goodbye, in bytes: the frame holds 4096.
 pub(super) const SHORT_TEXT: usize = 3 * 1024;
@@ -60,6 +62,7 @@ pub(super) struct Core {
     /// Woken when the writer has something to do.
     pub(super) work: Notify,
     outbox: Mutex<Outbox>,
+    flow: Mutex<Flow>,
     pipe: Mutex<Pipe>,
     ending: OnceLock<Ending>,
     progress: Progress,
@@ -93,6 +96,7 @@ impl Core {
             room: Notify::new(),
             work: Notify::new(),
             outbox: Mutex::new(Outbox::new(dialled, pipe.share_from())),
+            flow: Mutex::new(Flow::new()),
             pipe: Mutex::new(pipe),
             ending: OnceLock::new(),
             progress: Progress::new(),
@@ -102,6 +106,33 @@ impl Core {
     #[inline]
     pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox> {
         lock(&self.outbox)
+    }
+
+    pub(super) fn flow(&self) -> MutexGuard<'_, Flow> {
+        lock(&self.flow)
+    }
+
+    /// A pong has come: to the watchdog's ping, or to one that runs along with bulk.
+    pub(super) fn pong(&self, payload: &[u8], now: Instant) {
+        let Ok(stamp) = payload.try_into().map(u64::from_be_bytes) else { return };
+        if !Flow::is_mark(stamp) {
+            return self.clock.pong(stamp);
+        }
+        self.flow().answered(stamp, now);
+        let idle = {
+            let mut outbox = self.outbox();
+            outbox.has_bulk() && outbox.signal()
+        };
+        if idle {
+            self.wake_writer();
+        }
+    }
+
+    /// Whether the writer has come to rest; bulk that waits for an answer of the peer keeps it from nothing.
+    pub(super) fn rest(&self) -> Rest {
+        let mut outbox = self.outbox();
+        let held = outbox.has_bulk() && self.flow().room() == 0;
+        outbox.rest(held)
     }
 
     pub(super) fn pipe(&self) -> MutexGuard<'_, Pipe> {

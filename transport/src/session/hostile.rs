@@ -44,16 +44,21 @@ impl Raw {
         soon(self.0.write_all(bytes)).await.unwrap();
     }
 
-    /// The next frame that is no ping.
+    async fn any(&mut self) -> (Kind, u32, Vec<u8>) {
+        let mut header = [0; HEADER];
+        soon(self.0.read_exact(&mut header)).await.unwrap();
+        let header = Header::decode(header).unwrap();
+        let mut payload = vec![0; header.length as usize];
+        soon(self.0.read_exact(&mut payload)).await.unwrap();
+        (header.kind, header.id, payload)
+    }
+
+    /// The next frame that is no ping; those are answered.
     async fn next(&mut self) -> (Kind, u32, Vec<u8>) {
         loop {
-            let mut header = [0; HEADER];
-            soon(self.0.read_exact(&mut header)).await.unwrap();
-            let header = Header::decode(header).unwrap();
-            let mut payload = vec![0; header.length as usize];
-            soon(self.0.read_exact(&mut payload)).await.unwrap();
-            if header.kind != Kind::Ping {
-                return (header.kind, header.id, payload);
+            match self.any().await {
+                (Kind::Ping, _, payload) => self.send(&frame(Kind::Pong, 0, &payload)).await,
+                other => return other,
             }
         }
     }
@@ -370,5 +375,44 @@ proptest! {
             }
             Ok(())
         })?;
+    }
+}
+
+#[tokio::test]
+async fn bulk_waits_for_the_answers_to_its_pings_and_nothing_else_does() {
+    const ALL: usize = 400_000;
+    let (mut raw, session, _inbound) = raw();
+    let mut stream = session.open("bulk").await.unwrap();
+    let _sending = JoinSet::from_iter([async move {
+        stream.send(Bytes::from(vec![7; ALL])).await.unwrap();
+        stream.shutdown().await.unwrap();
+        // Dropped, it would be reset.
+        std::future::pending::<()>().await;
+    }]);
+    let (mut sent, mut pings, mut asked) = (0, Vec::new(), false);
+    loop {
+        let pause = if asked { SOON } else { Duration::from_millis(300) };
+        match timeout(pause, raw.any()).await {
+            Ok((Kind::Data, _, payload)) => sent += payload.len(),
+            Ok((Kind::Ping, _, payload)) => pings.push(payload),
+            Ok((Kind::Notify, ..)) => break,
+            Ok(_) => {}
+            Err(_) if pings.is_empty() => {}
+            Err(_) => {
+                session.notify("over here").await.unwrap();
+                asked = true;
+            }
+        }
+    }
+    assert!(sent < ALL / 2, "{sent} bytes were sent without an answer");
+    while sent < ALL {
+        for ping in pings.drain(..) {
+            raw.send(&frame(Kind::Pong, 0, &ping)).await;
+        }
+        match raw.any().await {
+            (Kind::Data, _, payload) => sent += payload.len(),
+            (Kind::Ping, _, payload) => pings.push(payload),
+            _ => {}
+        }
     }
 }

@@ -194,9 +194,14 @@ impl Outbox {
         self.batch
     }
 
-    /// Whether all is written; if so, the next frame needs a signal again.
-    pub(super) fn rest(&mut self) -> Rest {
-        if !self.control.is_empty() || !self.ready.is_empty() {
+    /// Whether some stream has something to send.
+    pub(super) fn has_bulk(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether all is written, or only bulk waits that is `held` back; if so, the next frame needs a signal again.
+    pub(super) fn rest(&mut self, held: bool) -> Rest {
+        if !self.control.is_empty() || (self.has_bulk() && !held) {
             return Rest::More;
         }
         self.signalled = false;

@@ -92,7 +92,7 @@ impl Sorter {
     fn take(&mut self, Header { kind, id, .. }: Header, payload: Payload<'_>) -> Result<(), Violation> {
         match kind {
             Kind::Ping => self.core.send(Cause::Reflex, Kind::Pong, 0, payload.into_bytes()),
-            Kind::Pong => self.core.clock.pong(&payload),
+            Kind::Pong => self.core.pong(&payload, self.now),
             Kind::Request => return self.request(id, payload),
             Kind::Reply | Kind::ReplyError => return self.answer(kind, id, payload),
             Kind::Cancel => {

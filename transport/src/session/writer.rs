@@ -139,7 +139,7 @@ impl Core {
         match written {
             Poll::Ready(Ok(())) => {
                 pipe.queue.rest();
-                self.outbox().rest() == Rest::Idle
+                self.rest() == Rest::Idle
             }
             Poll::Ready(Err(error)) => {
                 pipe.failed = Some(error);
@@ -160,7 +160,7 @@ impl Core {
     /// Fills the empty pipe: all control frames, then a batch of bulk, the streams in turn.
     fn fill(&self, pipe: &mut Pipe) {
         self.take_control(pipe);
-        let budget = pipe.batch;
+        let budget = pipe.batch.min(self.flow().room());
         let mut bulk = 0;
         while budget > bulk {
             let Some((cell, alone)) = self.outbox().next_ready() else { break };
@@ -179,6 +179,11 @@ impl Core {
             }
         }
         pipe.begun = (bulk > 0).then(|| (Instant::now(), bulk));
+        if let Some((now, bulk)) = pipe.begun
+            && let Some(stamp) = self.flow().wrote(bulk, now)
+        {
+            frame(&mut pipe.queue, Kind::Ping, 0, Bytes::copy_from_slice(&stamp.to_be_bytes()));
+        }
     }
 
     /// Writes until nothing is left.
@@ -191,13 +196,16 @@ impl Core {
         loop {
             ready!(pipe.poll_write(self, cx))?;
             pipe.measure();
+            if pipe.unflushed && self.flow().is_narrow() {
+                ready!(pipe.poll_flush(cx))?;
+            }
             self.fill(&mut pipe);
             if !pipe.queue.is_empty() {
                 continue;
             }
             ready!(pipe.poll_flush(cx))?;
             pipe.queue.rest();
-            let rest = self.outbox().rest();
+            let rest = self.rest();
             if rest != Rest::More {
                 return Poll::Ready(Ok(rest));
             }
