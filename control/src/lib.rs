@@ -19,6 +19,7 @@ mod credentials;
 mod dialback;
 mod drain;
 mod identity;
+mod jobs;
 mod kv;
 mod leader;
 mod log;

@@ -68,10 +68,11 @@ impl Loops {
         let guard = EndGuard { name, loops: self.clone(), may_return: true };
         // Boxed, or the block would hold it twice: as what it was made of, and as what it awaits.
         let future = Box::pin(future);
-        self.spawn_work(async move {
+        let guarded = async move {
             let _guard = guard;
             future.await;
-        });
+        };
+        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(guarded));
     }
 
     /// Spawns work that ends by itself, such as one conversation, and is dropped when the node stops. What goes wrong in

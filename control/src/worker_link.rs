@@ -15,6 +15,7 @@ mod attach;
 
 pub(crate) use attach::Attaching;
 
+use crate::jobs::Jobs;
 use crate::kv::Kv;
 use crate::peers::Peers;
 use crate::proxy::{Arrival, Proxies, Seat};
@@ -27,7 +28,6 @@ use longshore_wire::{Code, Failure, NodeId, decode, encode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// A proven worker that says nothing for so long has no business here.
@@ -60,7 +60,7 @@ impl WorkerLinks {
 pub(crate) async fn serve(links: Arc<WorkerLinks>, session: Session, inbound: Inbound) {
     let number = links.next.fetch_add(1, Ordering::Relaxed);
     let now = Instant::now();
-    let mut link = WorkerLink { links, number, session, seat: None, jobs: JoinSet::new(), tunnels: JoinSet::new() };
+    let mut link = WorkerLink { links, number, session, seat: None, jobs: Jobs::new(), tunnels: Jobs::new() };
     link.run(inbound, now).await;
     if let Some(seat) = &link.seat {
         seat.detach(number);
@@ -73,9 +73,9 @@ struct WorkerLink {
     session: Session,
     seat: Option<Arc<Seat>>,
     /// KV operations under way; bounded by the session's limit of requests.
-    jobs: JoinSet<()>,
+    jobs: Jobs<()>,
     /// Tunnels under way; bounded by the session's limit of streams.
-    tunnels: JoinSet<()>,
+    tunnels: Jobs<()>,
 }
 
 impl WorkerLink {
@@ -96,8 +96,8 @@ impl WorkerLink {
                     Some(Incoming::Open { head, stream }) => self.open(&head, stream),
                     Some(Incoming::Notify(_)) => tracing::debug!(worker = %self.worker(), "an unknown notice was ignored"),
                 },
-                Some(_) = self.jobs.join_next() => (),
-                Some(_) = self.tunnels.join_next() => (),
+                Some(_) = self.jobs.next() => (),
+                Some(_) = self.tunnels.next() => (),
                 _ = look.tick() => {
                     if self.is_useful() {
                         useful_at = Instant::now();

@@ -11,12 +11,14 @@ use crate::quic;
 use crate::tls::ServerTls;
 use crate::ws;
 use admission::{Admission, Ticket};
+use futures_util::FutureExt as _;
 use longshore_wire::Transport;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
@@ -88,6 +90,12 @@ pub enum UpgradeError {
         /// How long it waited.
         after: Duration,
     },
+    /// It did not wait for its turn.
+    #[error("{remote} has gone before its turn came")]
+    Gone {
+        /// The client.
+        remote: SocketAddr,
+    },
     /// TLS failed.
     #[error("no TLS with {remote}: {source}")]
     Tls {
@@ -152,6 +160,17 @@ impl Socket {
 }
 
 impl Arrival {
+    /// Whether the client has hung up, as far as that is known here: what it sent before is not worth any work then.
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => {
+                let ready = tcp.ready(Interest::READABLE).now_or_never();
+                ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
+            }
+            Self::Quic(_) => false,
+        }
+    }
+
     /// The number of its own file descriptor; QUIC connections share the listener's.
     fn descriptor(&self) -> Option<u64> {
         match self {
@@ -282,7 +301,7 @@ impl Pending {
     /// Run it apart from the accepting loop.
     ///
     /// # Errors
-    /// When the client does not do its part in time, or too many others of its address are before it.
+    /// When the client does not do its part in time or hangs up, or too many others of its address are before it.
     pub async fn upgrade(mut self) -> Result<Link, UpgradeError> {
         let (remote, deadline, after) = (self.remote, self.deadline, self.upgrade.deadline);
         // A turn that comes too late for a handshake is worth less than word that there is none.
@@ -290,6 +309,9 @@ impl Pending {
         if timeout_at(deadline - after / 5, self.ticket.turn()).await.is_err() {
             self.upgrade.turn_away(self.arrival);
             return Err(UpgradeError::Busy { remote, after: patience });
+        }
+        if self.arrival.is_gone() {
+            return Err(UpgradeError::Gone { remote });
         }
         let mut stage = "TLS";
         // Boxed: whoever only waits shall not pay for what comes later.
@@ -359,7 +381,7 @@ mod tests {
     use super::admission::AdmissionLimits;
     use super::*;
     use longshore_wire::handshake::{FromAcceptor, RejectCode};
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     async fn listen(transport: Transport, active: usize) -> Listener {
         let bind = "127.0.0.1:0".parse().unwrap();
@@ -433,6 +455,25 @@ mod tests {
             read = client.read(&mut byte) => assert_eq!(read.unwrap_or(0), 0, "closed without a word"),
             _ = listener.accept() => panic!("the last descriptors are not for strangers"),
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_has_hung_up_costs_no_handshake() {
+        let listener = listen(Transport::Tls, 1).await;
+        let _first_client = connect(&listener).await;
+        let first = listener.accept().await.unwrap();
+        let mut second = connect(&listener).await;
+        second.write_all(b"a hello").await.unwrap();
+        let waiting = listener.accept().await.unwrap();
+        drop((second, first));
+        let told = async {
+            while !waiting.arrival.is_gone() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), told).await.unwrap();
+        let error = waiting.upgrade().await.unwrap_err();
+        assert!(matches!(error, UpgradeError::Gone { .. }), "{error}");
     }
 
     #[tokio::test]

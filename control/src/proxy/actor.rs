@@ -14,6 +14,7 @@ use super::reconcile::{self, Step, StepKey};
 use super::seat::{Seat, View};
 use super::{Proxies, Shared};
 use crate::blobs::push_file;
+use crate::jobs::Jobs;
 use longshore_state::{Command, State};
 use longshore_transport::Session;
 use longshore_wire::edge::{BLAKE3_VERSION, OpenWorker, Order, ToWorker};
@@ -22,7 +23,7 @@ use longshore_wire::{Code, Digest, Epoch, Failure, NodeId, TaskId, encode};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 
 /// The comparison is made at least so often.
@@ -67,7 +68,7 @@ struct ToldTasks {
 }
 
 impl<T: PartialEq> Said<T> {
-    fn covers(said: Option<&Self>, what: &T, epoch: Epoch) -> bool {
+    fn covers(said: Option<&Box<Self>>, what: &T, epoch: Epoch) -> bool {
         said.is_some_and(|said| said.what == *what && said.epoch == epoch && said.at.elapsed() < SHOWS)
     }
 }
@@ -76,12 +77,13 @@ impl<T: PartialEq> Said<T> {
 pub(crate) struct Actor {
     proxies: Proxies,
     seat: Arc<Seat>,
-    jobs: JoinSet<(Job, Result<(), Failure>)>,
+    jobs: Jobs<(Job, Result<(), Failure>)>,
     busy: HashSet<Job>,
     held: HashMap<Job, Hold>,
     link: Option<u64>,
-    said_presence: Option<Said<Presence>>,
-    said_tasks: Option<Said<ToldTasks>>,
+    // Boxed: both are forgotten soon, the actor lives as long as its worker.
+    said_presence: Option<Box<Said<Presence>>>,
+    said_tasks: Option<Box<Said<ToldTasks>>>,
 }
 
 impl Actor {
@@ -89,7 +91,7 @@ impl Actor {
         Self {
             proxies,
             seat,
-            jobs: JoinSet::new(),
+            jobs: Jobs::new(),
             busy: HashSet::new(),
             held: HashMap::new(),
             link: None,
@@ -112,7 +114,7 @@ impl Actor {
         while let Some(next) = self.round() {
             tokio::select! {
                 biased;
-                Some(done) = self.jobs.join_next() => self.finish(done),
+                Some(done) = self.jobs.next() => self.finish(done),
                 () = self.seat.woken() => (),
                 Ok(()) = arrivals.changed() => self.held.retain(|job, _| !matches!(job, Job::Step(StepKey::Push(_)))),
                 () = tokio::time::sleep_until(next) => (),
@@ -141,12 +143,25 @@ impl Actor {
             _ => false,
         };
         self.held.retain(|job, hold| hold.until + EVERY > now && !shown(job));
+        self.tidy();
         let mut next = now + EVERY;
         self.say_presence(&state, &view, epoch, &mut next);
         self.say_tasks(&state, &view, epoch);
         self.close_gap(&state, &view, epoch);
         let held = self.held.values().map(|hold| hold.until).filter(|until| *until > now);
         Some(held.fold(next, Instant::min))
+    }
+
+    /// Forgets what is of no more use: there is an actor for every worker, and most of them are idle.
+    fn tidy(&mut self) {
+        if self.held.is_empty() {
+            self.held = HashMap::new();
+        }
+        if self.busy.is_empty() {
+            self.busy = HashSet::new();
+        }
+        self.said_presence.take_if(|said| said.at.elapsed() >= SHOWS);
+        self.said_tasks.take_if(|said| said.at.elapsed() >= SHOWS);
     }
 
     fn say_presence(&mut self, state: &State, view: &View, epoch: Epoch, next: &mut Instant) {
@@ -171,7 +186,7 @@ impl Actor {
             clone: presence.clone.clone(),
         };
         if self.begin(Job::SayPresence, say(Arc::clone(self.shared()), command)) {
-            self.said_presence = Some(Said { what: presence, epoch, at: Instant::now() });
+            self.said_presence = Some(Box::new(Said { what: presence, epoch, at: Instant::now() }));
         }
     }
 
@@ -188,7 +203,7 @@ impl Actor {
         let ToldTasks { tasks, ended } = what.clone();
         let command = Command::ReportTasks { node: self.worker(), epoch, tasks, ended };
         if self.begin(Job::SayTasks, say(Arc::clone(self.shared()), command)) {
-            self.said_tasks = Some(Said { what, epoch, at: Instant::now() });
+            self.said_tasks = Some(Box::new(Said { what, epoch, at: Instant::now() }));
         }
     }
 

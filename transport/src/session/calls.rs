@@ -20,9 +20,6 @@ use tokio::time::{Instant, timeout_at};
 /// Longest time that a request can wait; what fits into its head.
 const LONGEST: Duration = Duration::from_millis(u32::MAX as u64);
 
-/// Places for calls that an idle session keeps.
-const KEPT: usize = 16;
-
 /// Calls of this side that wait for an answer.
 #[derive(Default)]
 pub(super) struct Calls {
@@ -118,13 +115,13 @@ impl Calls {
         found
     }
 
-    /// Takes out those whose time is over.
+    /// Takes out those whose time is over. An idle session keeps no table.
     pub(super) fn overdue(&self, now: Instant) -> Vec<(u32, Asker)> {
         let mut table = lock(&self.table);
         let overdue = table.extract_if(|_, waiting| waiting.until <= now);
         let overdue = overdue.map(|(id, waiting)| (id, waiting.asker)).collect();
         self.count.set(table.len());
-        if table.is_empty() && table.capacity() > KEPT {
+        if table.is_empty() {
             *table = IdMap::default();
         }
         overdue
@@ -208,8 +205,9 @@ impl Core {
         Failure { code: Code::Timeout, message: format!("no answer from {} in time", self.label), outcome }
     }
 
-    /// Ends the calls whose time is over.
+    /// Ends the calls whose time is over, and frees what an idle session needs no longer.
     pub(super) fn sweep(&self, now: Instant) {
+        self.served.rest();
         for (call, asker) in self.calls.overdue(now) {
             self.send(Cause::Own, Kind::Cancel, call, Bytes::new());
             asker.give(Err(self.late(Outcome::Unknown)));

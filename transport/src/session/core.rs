@@ -243,6 +243,11 @@ impl Core {
         self.progress.is(Phase::Closing)
     }
 
+    /// Whether the link must be cut.
+    pub(super) fn is_cut(&self) -> bool {
+        self.progress.is(Phase::Cut)
+    }
+
     /// Resolves when the session has come so far towards its end.
     pub(super) async fn reached(&self, phase: Phase) {
         self.progress.reached(phase).await;

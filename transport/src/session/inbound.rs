@@ -14,8 +14,6 @@ use tokio::sync::Notify;
 
 /// Places for messages without reply, beside those for requests and streams.
 const NOTIFIES: usize = 256;
-/// Places that an empty queue keeps.
-const KEPT: usize = 8;
 /// Bytes of arrivals that may wait; more requests are refused, more messages dropped.
 const BYTES: usize = 64 * 1024 * 1024;
 
@@ -79,7 +77,7 @@ impl Queue {
     fn pop(&self) -> Option<Option<Incoming>> {
         let mut state = lock(&self.state);
         let incoming = state.arrivals.pop_front();
-        if state.arrivals.is_empty() && state.arrivals.capacity() > KEPT {
+        if state.arrivals.is_empty() {
             state.arrivals = VecDeque::new();
         }
         if incoming.is_none() && !state.complete { None } else { Some(incoming) }

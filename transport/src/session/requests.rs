@@ -68,6 +68,14 @@ impl Served {
         self.count.get()
     }
 
+    /// Frees an empty table.
+    pub(super) fn rest(&self) {
+        let mut table = lock(&self.table);
+        if table.is_empty() {
+            *table = IdMap::default();
+        }
+    }
+
     /// Takes a request in, unless `limit` of them are in work.
     pub(super) fn insert(&self, id: u32, limit: usize) -> Result<(), Untaken> {
         let mut table = lock(&self.table);
@@ -260,4 +268,20 @@ impl Core {
 /// Too many replies wait.
 fn clogged() -> Failure {
     Failure::unknown(Code::Busy, "too many replies wait to be sent; ask again later")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_keeps_no_table() {
+        let served = Served::default();
+        (0..3).for_each(|id| served.insert(id, 3).unwrap());
+        served.rest();
+        assert_eq!(served.count(), 3);
+        (0..3).for_each(|id| assert!(served.remove(id)));
+        served.rest();
+        assert_eq!(lock(&served.table).capacity(), 0);
+    }
 }

@@ -85,12 +85,16 @@ impl Watchdog {
             let wake = self.cut_at.unwrap_or_else(|| self.wake());
             tokio::select! {
                 biased;
-                () = core.reached(Phase::Cut) => break,
+                () = core.reached(if self.cut_at.is_none() { Phase::Closing } else { Phase::Cut }) => {
+                    if core.is_cut() {
+                        break;
+                    }
+                    self.cut_within(CLOSE_DEADLINE);
+                }
                 ended = loops.join_next() => match ended {
                     None => break,
                     Some(ended) => self.ended(ended),
                 },
-                () = core.reached(Phase::Closing), if self.cut_at.is_none() => self.cut_within(CLOSE_DEADLINE),
                 () = sleep_until(wake) => self.check(),
             }
         }

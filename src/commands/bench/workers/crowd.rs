@@ -172,7 +172,8 @@ impl Worker {
 
     async fn enter(&self) -> Result<Session, Refused> {
         let link = dial(&self.shared.endpoint, &self.dial).await.map_err(Refused::new)?;
-        let proven = prove(link, &self.identity, &self.shared.keyring, Role::Control).await.map_err(Refused::new)?;
+        let proven = prove(link, &self.identity, &self.shared.keyring, Role::Control).await;
+        let proven = proven.map_err(|error| Refused(error.to_string(), error.retry_after()))?;
         let session = Session::serve(proven, SessionOptions::default(), Arc::new(Idler));
         let attach = Attach {
             name: self.name.clone(),
