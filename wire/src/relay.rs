@@ -5,12 +5,21 @@
 
 use crate::{Failure, NodeId, RequestId};
 use serde::{Deserialize, Serialize};
+use ulid::{ULID_LEN, Ulid};
 
 /// The first protocol version that knows these messages.
 pub const RELAY_VERSION: u16 = 2;
 
 /// How every relay begins: a map of one entry, its key `relay`.
 const TAG: &[u8] = b"\x81\xa5relay";
+/// The name of the first field, and what stands before a text of 26 bytes.
+const ID: &[u8] = b"\xa2id\xba";
+/// The same for the second field.
+const NODE: &[u8] = b"\xa4node\xba";
+/// The name of the third field.
+const CLASS: &[u8] = b"\xa5class";
+/// The name of the last field.
+const BODY: &[u8] = b"\xa4body";
 /// Room for the names, the ids and the lengths of a relay, in bytes.
 const ENVELOPE: usize = 96;
 
@@ -55,8 +64,28 @@ pub struct RelayView<'a> {
 
 impl<'a> RelayView<'a> {
     /// Reads a relay; `None` for everything else, and for one that is written in a rare form: decode that as a whole.
+    #[inline]
     pub fn read(message: &'a [u8]) -> Option<Self> {
-        rmp_serde::from_slice(message.strip_prefix(TAG)?).ok()
+        let fields = message.strip_prefix(TAG)?;
+        Self::in_order(fields).or_else(|| rmp_serde::from_slice(fields).ok())
+    }
+
+    /// The fields as [`Self::write`] puts them, a tenth of the time that a general decoder needs; `None` for another order
+    /// or shape.
+    fn in_order(fields: &'a [u8]) -> Option<Self> {
+        let (count, rest) = fields.split_first()?;
+        let (id, rest) = ulid(rest.strip_prefix(ID)?)?;
+        let (node, rest) = match count {
+            0x83 => (None, rest),
+            0x84 => {
+                let (node, rest) = ulid(rest.strip_prefix(NODE)?)?;
+                (Some(NodeId::from_u128(node)), rest)
+            }
+            _ => return None,
+        };
+        let (class, rest) = short_text(rest.strip_prefix(CLASS)?)?;
+        let body = whole_bin(rest.strip_prefix(BODY)?)?;
+        Some(Self { id: RequestId::from_u128(id), node, class, body })
     }
 
     /// This relay as the worker gets it.
@@ -71,23 +100,72 @@ impl<'a> RelayView<'a> {
 
     fn write(&self, node: Option<NodeId>) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(ENVELOPE + self.class.len() + self.body.len());
-        let written = Written { id: self.id, node, class: self.class, body: self.body };
         bytes.extend_from_slice(TAG);
-        let mut serializer = rmp_serde::Serializer::new(&mut bytes).with_struct_map();
-        written.serialize(&mut serializer).expect("ids, text and bytes can be carried, and a Vec takes all");
+        bytes.push(if node.is_some() { 0x84 } else { 0x83 });
+        bytes.extend_from_slice(ID);
+        push_ulid(&mut bytes, self.id.as_u128());
+        if let Some(node) = node {
+            bytes.extend_from_slice(NODE);
+            push_ulid(&mut bytes, node.as_u128());
+        }
+        bytes.extend_from_slice(CLASS);
+        push_length(&mut bytes, self.class.len(), [0xd9, 0xda, 0xdb], Some(0xa0));
+        bytes.extend_from_slice(self.class.as_bytes());
+        bytes.extend_from_slice(BODY);
+        push_length(&mut bytes, self.body.len(), [0xc4, 0xc5, 0xc6], None);
+        bytes.extend_from_slice(self.body);
         bytes
     }
 }
 
-/// The fields in the order of the owned messages.
-#[derive(Serialize)]
-struct Written<'a> {
-    id: RequestId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<NodeId>,
-    class: &'a str,
-    #[serde(with = "serde_bytes")]
-    body: &'a [u8],
+/// A ULID's text in front of `bytes`, and what follows.
+#[inline]
+fn ulid(bytes: &[u8]) -> Option<(u128, &[u8])> {
+    let (text, rest) = bytes.split_at_checked(ULID_LEN)?;
+    let id = Ulid::from_string(std::str::from_utf8(text).ok()?).ok()?;
+    Some((id.into(), rest))
+}
+
+#[inline]
+fn push_ulid(bytes: &mut Vec<u8>, id: u128) {
+    let mut text = [0; ULID_LEN];
+    Ulid::from(id).array_to_str(&mut text);
+    bytes.extend_from_slice(&text);
+}
+
+/// A text of at most 31 bytes in front of `bytes`, and what follows.
+#[inline]
+fn short_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    let length = length.checked_sub(0xa0).filter(|length| *length < 32)?;
+    let (text, rest) = rest.split_at_checked(length.into())?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}
+
+/// Bytes that end where their message does.
+#[inline]
+fn whole_bin(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, body) = match *bytes {
+        [0xc4, a, ref body @ ..] => (a.into(), body),
+        [0xc5, a, b, ref body @ ..] => (u16::from_be_bytes([a, b]).into(), body),
+        [0xc6, a, b, c, d, ref body @ ..] => (u32::from_be_bytes([a, b, c, d]), body),
+        _ => return None,
+    };
+    (length as usize == body.len()).then_some(body)
+}
+
+/// The length of text or bytes, in MessagePack: `markers` for 8, 16 and 32 bits, `short` for one below 32 in the marker.
+#[inline]
+fn push_length(bytes: &mut Vec<u8>, length: usize, markers: [u8; 3], short: Option<u8>) {
+    let [one, two, four] = markers;
+    // What is longer than 32 bits can say does not fit into a frame either.
+    let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    match (length, short) {
+        (..32, Some(short)) => bytes.push(short | d),
+        (..0x100, _) => bytes.extend_from_slice(&[one, d]),
+        (..0x1_0000, _) => bytes.extend_from_slice(&[two, c, d]),
+        _ => bytes.extend_from_slice(&[four, a, b, c, d]),
+    }
 }
 
 /// Asks what became of a request.
@@ -192,6 +270,31 @@ mod tests {
         assert_eq!(decode::<ToWorker>(&bytes).unwrap(), expected);
         assert_eq!(RelayView::read(b"\x81\xa5relay"), None);
         assert_eq!(RelayView::read(&encode(&PeerRequest::ReadIndex)), None);
+    }
+
+    #[test]
+    fn any_length_is_written_as_messagepack_says() {
+        for length in [0, 1, 31, 32, 255, 256, 65_535, 65_536, 1_000_000] {
+            let class = "c".repeat(length.min(70_000));
+            let body = vec![7; length];
+            let view = RelayView { id: ID, node: Some(NODE), class: &class, body: &body };
+            let owned = FromClient::Relay { id: ID, node: NODE, class: class.clone(), body: body.clone() };
+            assert_eq!(view.for_peer(NODE), encode(&owned));
+            assert_eq!(RelayView::read(&view.for_peer(NODE)), Some(view));
+        }
+    }
+
+    #[test]
+    fn fields_in_another_order_are_read_too() {
+        let mut bytes = b"\x81\xa5relay\x83\xa5class\xa4echo\xa4body\xc4\x02\x00\xff".to_vec();
+        bytes.extend_from_slice(b"\xa2id\xba00000000000000000000000007");
+        assert_eq!(RelayView::in_order(&bytes[TAG.len()..]), None);
+        assert_eq!(RelayView::read(&bytes), Some(view(None)));
+        let whole = golden(Some(NODE));
+        assert!(RelayView::in_order(&whole[TAG.len()..]).is_some());
+        for end in 0..whole.len() {
+            assert_eq!(RelayView::read(&whole[..end]), None, "cut at {end}");
+        }
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl Other {
 
 /// The measuring end of a connection to an echoing process, with or without a relay between.
 pub(super) struct Bare {
-    client: Box<dyn Io>,
+    /// Absent while a round runs, and after one has failed.
+    client: Option<Box<dyn Io>>,
     _others: Vec<Other>,
 }
 
@@ -97,12 +98,16 @@ impl Bare {
     async fn connect(transport: Transport, others: Vec<Other>) -> anyhow::Result<Self> {
         let first = others.first().context("there is an other end")?;
         let client = connect(transport, first.address).await?;
-        Ok(Self { client, _others: others })
+        Ok(Self { client: Some(client), _others: others })
     }
 
     /// Keeps `in_flight` messages under way for `time`.
     pub(super) async fn round(&mut self, in_flight: u32, time: Duration) -> anyhow::Result<Round> {
-        round(&mut *self.client, in_flight, time).await
+        let mut client = self.client.take().context("the connection was lost in a former round")?;
+        // A task, as a session's are: the first future of a runtime is woken from another thread.
+        let (round, client) = tokio::spawn(async move { (round(&mut *client, in_flight, time).await, client) }).await?;
+        self.client = Some(client);
+        round
     }
 }
 
@@ -163,12 +168,17 @@ pub(super) async fn other_end(args: &OtherEnd) -> anyhow::Result<()> {
     };
     // It ends when the measuring end hangs up.
     let link = listener.accept().await?.upgrade().await?;
-    match args.kind {
-        Kind::Echo => Ok(ends::echo(link.io).await?),
-        Kind::Relay => Ok(ends::relay(link.io, onward.context("a relay needs --to")?).await?),
-        Kind::Copy => bulk::give_copies(link.io).await,
-        Kind::Stream => bulk::give_streams(link, args.secret.as_deref().context("a session needs --secret")?).await,
-    }
+    let (kind, secret) = (args.kind, args.secret.clone());
+    let end = async move {
+        match kind {
+            Kind::Echo => Ok(ends::echo(link.io).await?),
+            Kind::Relay => Ok(ends::relay(link.io, onward.context("a relay needs --to")?).await?),
+            Kind::Copy => bulk::give_copies(link.io).await,
+            Kind::Stream => bulk::give_streams(link, secret.as_deref().context("a session needs --secret")?).await,
+        }
+    };
+    // A task, as whatever serves a connection is.
+    tokio::spawn(end).await?
 }
 
 /// Listens on a port that the system chooses.

@@ -3,18 +3,18 @@
 use super::bare::{self, Bare, MESSAGE};
 use super::children::{CLUSTER, Children};
 use super::figures::{Case, Main, Round};
-use super::load::{AsyncOperation, closed_loop};
 use crate::RELEASE;
 use crate::args::bench::Rpc;
 use crate::output::Progress;
 use anyhow::Context as _;
+use futures_util::stream::{FuturesUnordered, TryStreamExt as _};
 use longshore_transport::{Identity, Inbound, Keyring, Session, SessionOptions, dial, prove};
-use longshore_wire::client::FromClient;
-use longshore_wire::edge::ClassRequest;
-use longshore_wire::{NodeId, Role, Transport, encode};
+use longshore_wire::relay::RelayView;
+use longshore_wire::{NodeId, RequestId, Role, Transport};
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use ulid::Ulid;
 
 /// The floors; what has to be compared with is the relay, which makes as many hops.
 const FLOORS: &[&str] = &["bare relay", "bare echo"];
@@ -85,7 +85,7 @@ impl Lane {
 /// A client session that asks one worker.
 pub(super) struct Asker {
     session: Session,
-    body: Vec<u8>,
+    worker: NodeId,
     /// Nothing comes in; dropping it would end the session.
     _inbound: Inbound,
 }
@@ -98,32 +98,51 @@ impl Asker {
         address: SocketAddr,
         worker: NodeId,
     ) -> anyhow::Result<Self> {
-        let node = NodeId::from_u128(ulid::Ulid::generate().into());
+        let node = NodeId::from_u128(Ulid::generate().into());
         let identity = Identity::new(node, Role::Client, CLUSTER, RELEASE);
         let keyring = Keyring::new(children.secret(Role::Client)?, Role::Client.name().to_owned());
         let link = dial(&bare::endpoint(transport, address), &bare::dial_options()?).await?;
         let proven = prove(link, &identity, &keyring, Role::Control).await?;
         let (session, inbound) = Session::start(proven, SessionOptions::default());
-        let request = ClassRequest { class: "echo".to_owned(), body: Value::String("x".repeat(MESSAGE)) };
-        let body = encode(&FromClient::Request { node: worker, request });
-        Ok(Self { session, body, _inbound: inbound })
+        Ok(Self { session, worker, _inbound: inbound })
     }
 
     /// Keeps `in_flight` requests under way for `time`.
     pub(super) async fn round(&self, in_flight: u32, time: Duration) -> anyhow::Result<Round> {
-        let clients = (0..in_flight).map(|_| self.session.clone()).collect();
-        let (round, _) = closed_loop(clients, time, Ask(self.body.clone())).await?;
-        Ok(round)
+        let (session, worker) = (self.session.clone(), self.worker);
+        // One task for all of them, on the runtime's own threads, where the session's tasks are.
+        tokio::spawn(async move {
+            let start = Instant::now();
+            // No two requests of all rounds have the same id: a repeat would get the first one's outcome.
+            let first = u128::from(Ulid::generate());
+            let asking: FuturesUnordered<_> = (0..in_flight)
+                .map(|number| ask_on(&session, worker, first ^ u128::from(number) << 32, (start, time)))
+                .collect();
+            let latencies: Vec<Vec<Duration>> = asking.try_collect().await?;
+            Ok(Round { latencies: latencies.concat(), elapsed: start.elapsed() })
+        })
+        .await?
     }
 }
 
-/// One round trip.
-#[derive(Clone)]
-struct Ask(Vec<u8>);
-
-impl AsyncOperation<Session> for Ask {
-    async fn run(&self, session: Session) -> anyhow::Result<Session> {
-        session.request(self.0.clone(), DEADLINE).await?;
-        Ok(session)
+/// Asks again and again; says how long each answer took.
+async fn ask_on(
+    session: &Session,
+    worker: NodeId,
+    mut id: u128,
+    (start, time): (Instant, Duration),
+) -> anyhow::Result<Vec<Duration>> {
+    let body = [b'x'; MESSAGE];
+    let mut latencies = Vec::new();
+    let mut begin = Instant::now();
+    while begin - start < time {
+        id += 1;
+        let relay = RelayView { id: RequestId::from_u128(id), node: None, class: "echo", body: &body };
+        let answer = session.request(relay.for_peer(worker), DEADLINE).await?;
+        anyhow::ensure!(*answer == body, "the echo answered something else");
+        let end = Instant::now();
+        latencies.push(end - begin);
+        begin = end;
     }
+    Ok(latencies)
 }
