@@ -82,14 +82,17 @@ impl Relay {
 
 /// Carries requests to workers. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Relays {
+pub(crate) struct Relays(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     reach: Reach,
     loops: Loops,
 }
 
 impl Relays {
     pub(crate) fn new(reach: Reach, loops: Loops) -> Self {
-        Self { reach, loops }
+        Self(Arc::new(Shared { reach, loops }))
     }
 
     /// Whoever settles the relays of a client session where they arrive.
@@ -101,7 +104,7 @@ impl Relays {
     pub(crate) fn take(&self, request: Request, hop: Hop) -> Option<Request> {
         let Some(view) = RelayView::read(&request.body) else { return Some(request) };
         let Some(node) = view.node else { return Some(request) };
-        let (session, boot, onward) = match self.reach.route(node, hop) {
+        let (session, boot, onward) = match self.0.reach.route(node, hop) {
             Route::Here(session, boot) if speaks(&session) => (session, Some(boot), view.for_worker()),
             Route::There(session, boot) if speaks(&session) => (session, boot, view.for_peer(node)),
             _ => {
@@ -118,7 +121,7 @@ impl Relays {
     fn patiently(&self, request: Request, hop: Hop, lost: Option<Lost>) {
         let Some(relay) = Relay::of(&request, hop) else { return };
         let relays = self.clone();
-        self.loops.spawn_work(async move {
+        self.0.loops.spawn_work(async move {
             let gone = request.cancelled();
             let answering = async {
                 match lost {
@@ -143,7 +146,7 @@ impl Relays {
         let Bounds { hop, deadline } = relay.bounds;
         let patience = deadline.min(Instant::now() + PATIENCE);
         loop {
-            let (session, boot, asked) = match self.reach.route(relay.node, hop) {
+            let (session, boot, asked) = match self.0.reach.route(relay.node, hop) {
                 Route::Here(session, boot) => {
                     let asked = ask_worker(&session, relay).await;
                     (session, Some(boot), asked)
@@ -208,7 +211,7 @@ impl Relays {
         let Bounds { hop, deadline } = bounds;
         let patience = deadline.min(Instant::now() + PATIENCE);
         loop {
-            let (session, body) = match self.reach.route(of.node, hop) {
+            let (session, body) = match self.0.reach.route(of.node, hop) {
                 Route::Here(session, _) => (session, encode(&ToWorker::Outcome(of.ask))),
                 Route::There(session, _) => (session, encode(&PeerRequest::Outcome(of))),
                 Route::Gone(failure) => return Err(failure),
@@ -231,7 +234,7 @@ impl Relays {
 
     /// Waits for a change, unless the time is over: then the failure stands.
     async fn wait(&self, failure: Failure, until: Instant) -> Result<(), Failure> {
-        timeout_at(until, self.reach.changed()).await.map_err(|_| failure)
+        timeout_at(until, self.0.reach.changed()).await.map_err(|_| failure)
     }
 }
 

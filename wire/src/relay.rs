@@ -20,8 +20,6 @@ const NODE: &[u8] = b"\xa4node\xba";
 const CLASS: &[u8] = b"\xa5class";
 /// The name of the last field.
 const BODY: &[u8] = b"\xa4body";
-/// Room for the names, the ids and the lengths of a relay, in bytes.
-const ENVELOPE: usize = 96;
 
 /// A request to a worker's job class, of a client or of a control node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +97,12 @@ impl<'a> RelayView<'a> {
     }
 
     fn write(&self, node: Option<NodeId>) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(ENVELOPE + self.class.len() + self.body.len());
+        let names = TAG.len() + 1 + ID.len() + ULID_LEN + CLASS.len() + BODY.len();
+        let node_length = node.map_or(0, |_| NODE.len() + ULID_LEN);
+        let class_length = length_of(self.class.len(), true) + self.class.len();
+        let body_length = length_of(self.body.len(), false) + self.body.len();
+        // Exact: whatever shares the bytes later takes them over as they are.
+        let mut bytes = Vec::with_capacity(names + node_length + class_length + body_length);
         bytes.extend_from_slice(TAG);
         bytes.push(if node.is_some() { 0x84 } else { 0x83 });
         bytes.extend_from_slice(ID);
@@ -152,6 +155,17 @@ fn whole_bin(bytes: &[u8]) -> Option<&[u8]> {
         _ => return None,
     };
     (length as usize == body.len()).then_some(body)
+}
+
+/// Bytes that [`push_length`] adds.
+#[inline]
+const fn length_of(length: usize, short: bool) -> usize {
+    match length {
+        ..32 if short => 1,
+        ..0x100 => 2,
+        ..0x1_0000 => 3,
+        _ => 5,
+    }
 }
 
 /// The length of text or bytes, in MessagePack: `markers` for 8, 16 and 32 bits, `short` for one below 32 in the marker.
@@ -278,8 +292,9 @@ mod tests {
             let class = "c".repeat(length.min(70_000));
             let body = vec![7; length];
             let view = RelayView { id: ID, node: Some(NODE), class: &class, body: &body };
-            let owned = FromClient::Relay { id: ID, node: NODE, class: class.clone(), body: body.clone() };
+            let owned = FromClient::Relay(Relay { id: ID, node: NODE, class: class.clone(), body: body.clone() });
             assert_eq!(view.for_peer(NODE), encode(&owned));
+            assert_eq!(view.for_peer(NODE).capacity(), view.for_peer(NODE).len());
             assert_eq!(RelayView::read(&view.for_peer(NODE)), Some(view));
         }
     }

@@ -34,16 +34,20 @@ impl Cork {
     }
 }
 
-impl Drop for Cork {
-    fn drop(&mut self) {
+impl Cork {
+    /// Writes what has gathered so far, and goes on.
+    pub(super) fn let_through(&self) {
         // What is written may itself cause frames: a session inside a stream of another. They are noted, too.
-        while let Some(core) = CORK.with_borrow_mut(|state| {
-            let core = state.noted.pop();
-            state.held = state.held.filter(|_| core.is_some());
-            core
-        }) {
+        while let Some(core) = CORK.with_borrow_mut(|state| state.noted.pop()) {
             core.write_or_wake();
         }
+    }
+}
+
+impl Drop for Cork {
+    fn drop(&mut self) {
+        self.let_through();
+        CORK.with_borrow_mut(|state| state.held = None);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Peers that break the rules, die, or send noise: raw bytes on the other end of a session.
 
+use super::reader::GATHER;
 use super::tests::{proven, soon};
 use super::*;
 use crate::memory_pair;
@@ -7,7 +8,10 @@ use bytes::Bytes;
 use longshore_wire::frame::{Goodbye, HEADER, Header, INITIAL_CREDIT, Kind, MAX_DATA, RequestHead};
 use longshore_wire::{Outcome, decode, encode};
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::task::{Context, Waker};
+use tokio::io::{AsyncRead as _, AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -415,4 +419,55 @@ async fn bulk_waits_for_the_answers_to_its_pings_and_nothing_else_does() {
             _ => {}
         }
     }
+}
+
+/// Answers at once, and notes how many answers its peer could have read by then.
+struct Watching {
+    reading: Mutex<(tokio::io::ReadHalf<Box<dyn crate::Io>>, Vec<u8>)>,
+    seen: Mutex<Vec<usize>>,
+}
+
+impl Handler for Watching {
+    fn request(&self, request: Request) {
+        request.answer(Bytes::new());
+        let mut reading = self.reading.lock().unwrap();
+        let (io, bytes) = &mut *reading;
+        let mut space = [0; 4096];
+        let mut space = tokio::io::ReadBuf::new(&mut space);
+        let cx = &mut Context::from_waker(Waker::noop());
+        if Pin::new(io).poll_read(cx, &mut space).is_ready() {
+            bytes.extend_from_slice(space.filled());
+        }
+        let (mut rest, mut answers) = (&bytes[..], 0);
+        while let Some(header) = rest.first_chunk::<HEADER>() {
+            let header = Header::decode(*header).unwrap();
+            answers += usize::from(header.kind == Kind::Reply);
+            rest = &rest[HEADER + header.length as usize..];
+        }
+        self.seen.lock().unwrap().push(answers);
+    }
+
+    fn notify(&self, _: Bytes) {}
+
+    fn open(&self, _: Bytes, _: Stream) {}
+}
+
+#[tokio::test]
+async fn the_first_answers_do_not_wait_for_a_long_portion() {
+    let (a, b) = memory_pair();
+    let (reading, mut writing) = tokio::io::split(b.io);
+    let watching = Arc::new(Watching { reading: Mutex::new((reading, Vec::new())), seen: Mutex::default() });
+    let session = Session::serve(proven(a, true), SessionOptions::default(), Arc::clone(&watching) as Arc<dyn Handler>);
+    let requests: Vec<u8> = (1..=2 * GATHER as u32).flat_map(|number| request(2 * number)).collect();
+    soon(writing.write_all(&requests)).await.unwrap();
+    let all = async {
+        while watching.seen.lock().unwrap().len() < 2 * GATHER {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon(all).await;
+    let seen = watching.seen.lock().unwrap().clone();
+    assert_eq!(seen[..GATHER], [0; GATHER], "they gather");
+    assert_eq!(seen[GATHER..], [GATHER; GATHER], "and leave before the rest is done");
+    session.abort();
 }

@@ -3,6 +3,8 @@
 use super::*;
 use crate::{Carrier, Link, LinkInfo, memory_pair};
 use longshore_wire::{NodeId, Outcome, Role};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -364,4 +366,59 @@ async fn a_session_inside_a_stream_of_another() {
     here.close(Failure::new(Code::Conflict, "enough"));
     assert_eq!(soon(there.closed()).await.message, "enough");
     assert!(!outer.is_closed());
+}
+
+/// Notes of each write whether its waker is nobody's.
+struct Noted<T>(T, Arc<std::sync::Mutex<Vec<bool>>>);
+
+impl<T: tokio::io::AsyncRead + Unpin> tokio::io::AsyncRead for Noted<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, into)
+    }
+}
+
+impl<T: tokio::io::AsyncWrite + Unpin> tokio::io::AsyncWrite for Noted<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.1.lock().unwrap().push(cx.waker().will_wake(Waker::noop()));
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A WebSocket wakes whoever wrote last with all that arrives: the writer task would run for nothing with every frame.
+#[tokio::test]
+async fn a_caller_that_writes_leaves_no_waker_with_the_link() {
+    let (a, b) = memory_pair();
+    let noted = Arc::default();
+    let link = Link::new(Noted(a.io, Arc::clone(&noted)), a.info);
+    let (here, _in) = Session::start(proven(link, true), SessionOptions::default());
+    let (_there, inbound) = Session::start(proven(b, false), SessionOptions::default());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(echo(inbound));
+    let mut stream = soon(here.open("bulk")).await.unwrap();
+    soon(stream.write_all(b"by the writer task")).await.unwrap();
+    soon(stream.shutdown()).await.unwrap();
+    let mut echoed = Vec::new();
+    soon(stream.read_to_end(&mut echoed)).await.unwrap();
+    let rest = async {
+        while here.core().outbox().is_signalled() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon(rest).await;
+    assert!(std::mem::take(&mut *noted.lock().unwrap()).contains(&false), "the writer task has written");
+    assert_eq!(soon(here.request("by its caller", SOON)).await.unwrap(), "by its caller");
+    let noted = noted.lock().unwrap().clone();
+    assert!(!noted.is_empty() && noted.iter().all(|nobody| *nobody), "{noted:?}");
 }

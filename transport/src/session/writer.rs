@@ -36,8 +36,6 @@ pub(super) struct Pipe {
     io: Option<WriteHalf<Box<dyn Io>>>,
     vectored: bool,
     queue: Chunks,
-    /// The writer task's: whoever writes leaves this with the link, so that the writer goes on where others stopped.
-    waker: Waker,
     /// The link takes nothing now; only the writer task tries again.
     blocked: bool,
     unflushed: bool,
@@ -55,7 +53,6 @@ impl Pipe {
             vectored,
             queue: Chunks::new(if vectored { SHARE_FROM } else { usize::MAX }),
             io: Some(io),
-            waker: Waker::noop().clone(),
             blocked: false,
             unflushed: false,
             batch: *BATCH.start(),
@@ -130,8 +127,9 @@ impl Core {
         if pipe.blocked || pipe.failed.is_some() || !pipe.queue.is_empty() || !self.take_control(&mut pipe) {
             return false;
         }
-        let waker = pipe.waker.clone();
-        let cx = &mut Context::from_waker(&waker);
+        // The writer task goes on where this stops, and is woken for that. Its waker is not left with the link now: a
+        // WebSocket wakes who wrote last with whatever arrives.
+        let cx = &mut Context::from_waker(Waker::noop());
         let written = match pipe.poll_write(self, cx) {
             Poll::Ready(Ok(())) => pipe.poll_flush(cx),
             other => other,
@@ -189,7 +187,6 @@ impl Core {
     /// Writes until nothing is left.
     fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<Rest>> {
         let mut pipe = self.pipe();
-        pipe.waker.clone_from(cx.waker());
         if let Some(error) = pipe.failed.take() {
             return Poll::Ready(Err(error));
         }
