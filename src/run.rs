@@ -28,10 +28,7 @@ pub(crate) async fn run(args: &Run) -> anyhow::Result<()> {
     let config = load(&args.config)?;
     // Not for workers alone: their tasks would inherit it, and some programs still use select(2).
     if config.has_role(Role::Control) {
-        match raise_descriptors() {
-            Some(limit) => tracing::info!(limit, "file descriptors: every session takes one"),
-            None => tracing::info!("file descriptors: no limit"),
-        }
+        descriptors::provide_descriptors();
     }
     let mut signals = Signals::new()?;
     let starting = Roles::start(&config, args);

@@ -7,7 +7,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// Where a program is, or a line that says what is skipped for want of it.
 pub(crate) fn installed(program: &str, skipped: &str) -> Option<PathBuf> {
@@ -95,6 +96,42 @@ pub(crate) fn knowing(at: SocketAddr, name: &str, meaning: SocketAddr) {
             std::thread::spawn(move || pass(client, &wanted, meaning));
         }
     });
+}
+
+/// A firewall that forgets a connection over which nothing is said for so long, and cuts it. Serves until the tests end.
+pub(crate) fn forgetful(at: SocketAddr, to: SocketAddr, patience: Duration) {
+    let listener = TcpListener::bind(at).unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(server) = TcpStream::connect(to) else { continue };
+            let said = Arc::new(Mutex::new(Instant::now()));
+            for (from, into) in [(&client, &server), (&server, &client)] {
+                let (Ok(from), Ok(into)) = (from.try_clone(), into.try_clone()) else { continue };
+                let said = Arc::clone(&said);
+                std::thread::spawn(move || pump(from, into, &said, patience));
+            }
+        }
+    });
+}
+
+fn pump(mut from: TcpStream, mut into: TcpStream, said: &Mutex<Instant>, patience: Duration) {
+    const LOOK: Duration = Duration::from_millis(50);
+    let mut bytes = [0; 16 * 1024];
+    from.set_read_timeout(Some(LOOK)).unwrap();
+    while said.lock().unwrap().elapsed() < patience {
+        let read = match from.read(&mut bytes) {
+            Ok(read @ 1..) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Ok(0) | Err(_) => break,
+        };
+        *said.lock().unwrap() = Instant::now();
+        if into.write_all(&bytes[..read]).is_err() {
+            break;
+        }
+    }
+    for end in [from, into] {
+        let _gone = end.shutdown(std::net::Shutdown::Both);
+    }
 }
 
 fn pass(mut client: TcpStream, wanted: &str, meaning: SocketAddr) -> Option<()> {

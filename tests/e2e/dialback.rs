@@ -1,17 +1,24 @@
 //! Workers that listen: dialled by their control nodes, which prove themselves first.
 
+use crate::cluster::{Cluster, Reach, Subnet};
 use crate::process::{Process, stderr, wait_for};
 use crate::single::{Claim, Single};
 use serde_json::Value;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Host number of the worker's listener.
 const WORKER_HOST: u8 = 21;
 const WORKER_PORT: u16 = 8139;
 
-/// A worker of `cluster` that knows nobody, and listens.
+/// A worker of `single` that knows nobody, and listens.
 fn worker(single: &Single, secret: &Path, transport: &str) -> (Process, String) {
-    let uri = format!("longshore://{}:{WORKER_PORT};transport={transport}", single.subnet.host(WORKER_HOST));
+    listener(single.dir.path(), single.subnet, (secret, "worker"), transport)
+}
+
+/// A worker that knows nobody, and listens, with the secret of a credential.
+fn listener(folder: &Path, subnet: Subnet, (secret, credential): (&Path, &str), transport: &str) -> (Process, String) {
+    let uri = format!("longshore://{}:{WORKER_PORT};transport={transport}", subnet.host(WORKER_HOST));
     let config = format!(
         r#"[node]
 name = "worker-1"
@@ -21,13 +28,14 @@ data_dir = "{data}"
 name = "test"
 [auth]
 secret_file = "{secret}"
+credential = "{credential}"
 [[listen]]
 uri = "{uri}"
 "#,
-        data = single.dir.path().join("worker-1").display(),
+        data = folder.join("worker-1").display(),
         secret = secret.display(),
     );
-    let file = single.dir.path().join("worker-1.toml");
+    let file = folder.join("worker-1.toml");
     std::fs::write(&file, config).unwrap();
     (Process::new("worker-1", file), uri)
 }
@@ -70,6 +78,61 @@ fn a_worker_that_knows_nobody_is_dialled_and_dialled_again() {
         let reply = single.cli().try_json(&["request", "worker-1", "echo", "4"])?;
         if reply["reply"] == 4 { Ok(()) } else { Err(reply.to_string()) }
     });
+}
+
+#[test]
+fn a_revoked_credential_cuts_a_session_that_was_dialled_back() {
+    let single = Single::start();
+    let create = ["credential", "create", "worker", "--name", "edge", "--iterations", "4096"];
+    let secret = single.dir.path().join("edge.secret");
+    std::fs::write(&secret, single.cli().text(&create).trim()).unwrap();
+    let (mut worker, uri) = listener(single.dir.path(), single.subnet, (&secret, "edge"), "tls");
+    worker.start(&[]);
+    worker.wait_log(&["waits for a control node to dial it"]);
+    single.cli().json(&["node", "connect", &uri]);
+    wait_for("the worker to be driven", || ready(&single));
+
+    let start = Instant::now();
+    let revoked = single.cli().json(&["credential", "revoke", "edge"]);
+    worker.wait_log(&["'edge' was revoked"]);
+    let cut = start.elapsed();
+    println!("revoked: the worker that was dialled knew after {cut:?}");
+    assert!(revoked["sessions_cut"].as_u64() >= Some(1), "{revoked}");
+    assert!(cut < Duration::from_secs(5), "it took {cut:?}");
+    wait_for("the worker to be seen as gone", || {
+        let gone = single.cli().try_json(&["node", "show", "worker-1"])?;
+        if gone["state"] == "not_connected" { Ok(()) } else { Err(gone.to_string()) }
+    });
+    let again = single.cli().run(&["node", "connect", &uri]);
+    assert_eq!(again.status.code(), Some(7), "{}", stderr(&again));
+    assert!(stderr(&again).contains("revoked"), "{}", stderr(&again));
+}
+
+/// Of several control nodes the worker's owner dials; when it dies, the next one does.
+#[test]
+fn the_next_owner_dials_a_worker_that_dials_nobody() {
+    let mut cluster = Cluster::prepare(0, Reach::All);
+    cluster.start_controls();
+    let secret = cluster.secrets().join("worker.secret");
+    let (mut worker, uri) = listener(cluster.dir.path(), cluster.subnet, (&secret, "worker"), "wss");
+    worker.start(&[]);
+    worker.wait_log(&["waits for a control node to dial it"]);
+    cluster.cli(1).json(&["node", "connect", &uri]);
+    let answers = |cluster: &Cluster, index: usize, dead: &str| {
+        wait_for("the worker to answer through a live owner", || {
+            let node = cluster.cli(index).try_json(&["node", "show", "worker-1"])?;
+            let owner = node["owner"].as_str().filter(|owner| *owner != dead).ok_or_else(|| node.to_string())?;
+            let reply = cluster.cli(index).try_json(&["request", "worker-1", "echo", "1"])?;
+            if reply["reply"] == 1 { Ok(owner.to_owned()) } else { Err(reply.to_string()) }
+        })
+    };
+    let owner = answers(&cluster, 0, "");
+    let members = cluster.cli(0).json(&["cluster", "status"])["members"].clone();
+    let member = members.as_array().unwrap().iter().find(|member| member["id"] == owner.as_str()).unwrap();
+    let dying = cluster.controls.iter().position(|control| member["name"] == control.name.as_str()).unwrap();
+    cluster.controls[dying].kill();
+    let next = answers(&cluster, (dying + 1) % 3, &owner);
+    println!("{owner} was killed: {next} has dialled the worker");
 }
 
 #[test]

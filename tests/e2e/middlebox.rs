@@ -1,11 +1,12 @@
 //! Workers behind real nginx and HAProxy, with the very configuration that docs/configuration.md shows.
 
-use crate::boxes::{Authority, Middlebox, installed, wait_silence_cut};
+use crate::boxes::{Authority, Middlebox, forgetful, installed, wait_silence_cut};
 use crate::cluster::WSS_PORT as WSS;
 use crate::process::{Process, wait_for};
-use crate::single::{Claim, Single};
+use crate::single::{Claim, Single, TCP_PORT};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where TLS ends in the middle. The documents say 443, which not everybody may bind.
 const EDGE: u16 = 4443;
@@ -147,6 +148,33 @@ impl Between {
             works(single, &worker.name);
         }
     }
+}
+
+/// Without pings a firewall that forgets idle connections cuts the session again and again; with them it stays.
+#[test]
+fn pings_keep_what_a_forgetful_firewall_cuts() {
+    const FORGETS: Duration = Duration::from_secs(2);
+    const RARE: &str = "[timers]\nping_every = \"60s\"\nping_deadline = \"60s\"\nsession_lost_after = \"90s\"\n";
+    let start = |timers: &'static str| {
+        let single = Single::start_with(|_, _| timers.to_owned());
+        let firewall = SocketAddr::new(single.subnet.host(BOX), TCP_PORT);
+        forgetful(firewall, SocketAddr::new(single.subnet.host(1), TCP_PORT), FORGETS);
+        let secret = single.dir.path().join("made/worker.secret");
+        let claim = Claim { role: "worker", credential: "worker", secret: &secret, cluster: "test" };
+        let mut worker = single.peer("worker-1", claim, &format!("longshore://{firewall};transport=tcp"));
+        let file = single.dir.path().join("worker-1.toml");
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{config}{timers}")).unwrap();
+        worker.start(&[]);
+        works(&single, "worker-1");
+        (worker, single)
+    };
+    let (silent, _one) = start(RARE);
+    let (lively, _other) = start(TIMERS);
+    wait_for("the firewall to cut the silent worker twice", || {
+        if arrivals(&silent) > 2 { Ok(()) } else { Err(silent.log()) }
+    });
+    assert_eq!(arrivals(&lively), 1, "{}", lively.log());
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Everything is cut at once, and comes back with all that was acknowledged.
 
+use crate::boxes::Middlebox;
 use crate::cluster::{Cluster, Reach};
-use crate::process::{stderr, wait_for};
+use crate::process::{BINARY, stderr, wait_for};
+use crate::single::{Single, TCP_PORT};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 
 #[test]
 fn six_processes_are_killed_and_lose_nothing() {
@@ -101,4 +104,22 @@ fn identities(cluster: &Cluster) -> Vec<(String, String, u64)> {
         .collect();
     list.sort();
     list
+}
+
+/// The soft limit becomes the hard one; when that is low, the log says what to do.
+#[test]
+fn a_low_limit_of_file_descriptors_is_said() {
+    let mut single = Single::start();
+    single.control.kill();
+    let config = single.dir.path().join("control-1.toml");
+    let limited = ["-c", "ulimit -Sn 300 && ulimit -Hn 2000 && exec \"$@\"", "sh", BINARY, "run", "-c"];
+    let arguments = [&limited[..], &[config.to_str().unwrap()]].concat();
+    let log = single.dir.path().join("limited.log");
+    let door = SocketAddr::new(single.subnet.host(1), TCP_PORT);
+    let _limited = Middlebox::start("/bin/sh".into(), &arguments, log.clone(), &[door]);
+    let text = std::fs::read_to_string(log).unwrap();
+    let line = |part: &str| text.lines().find(|line| line.contains(part)).unwrap_or_else(|| panic!("{text}"));
+    let raised = line("the limit of file descriptors was raised");
+    assert!(raised.contains("former=300") && raised.contains("limit=2000"), "{raised}");
+    assert!(line("few file descriptors").contains("LimitNOFILE"), "{text}");
 }

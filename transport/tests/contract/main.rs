@@ -26,6 +26,7 @@ macro_rules! on_every_carrier {
 mod attacks;
 mod handshake;
 mod harness;
+mod lossy;
 mod middle;
 mod proxy;
 mod quic;
@@ -35,6 +36,7 @@ mod renewal;
 mod resumption;
 mod reverse;
 mod session;
+mod sockets;
 mod stages;
 mod stream;
 mod trust;
