@@ -21,8 +21,6 @@ use tokio::io::ReadBuf;
 
 /// Longest head, in bytes.
 const MAX_HEAD: u32 = 64 * 1024;
-/// Streams whose full windows a connection takes in; more that nobody reads hold up the rest of it.
-const WINDOWS: usize = 256;
 /// Code of an abort whose reason is told on the control lane.
 const TOLD: VarInt = VarInt::from_u32(1);
 
@@ -55,9 +53,9 @@ impl Lanes {
         let control = usize::from(self.connection.side().is_server());
         let count = |number: usize| VarInt::from_u64(number as u64).unwrap_or(VarInt::MAX);
         self.connection.set_max_concurrent_bi_streams(count(streams.saturating_add(control)));
-        let window = streams.saturating_add(2).min(WINDOWS) * STREAM_WINDOW as usize;
+        // Each stream has a window of its own. What all of them hold unread must never stop the control lane.
+        let window = streams.saturating_add(2).saturating_mul(STREAM_WINDOW as usize);
         self.connection.set_receive_window(count(window));
-        // Each stream sends no more than its peer has room for. What all of them hold must never stop the control lane.
         self.connection.set_send_window(window as u64);
     }
 

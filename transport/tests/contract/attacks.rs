@@ -4,7 +4,7 @@ use crate::harness::{Cluster, identity, pair};
 use crate::middle::{Recorded, recorded};
 use longshore_transport::{Carrier, HandshakeError, Link, memory_pair};
 use longshore_wire::handshake::{Challenge, FromAcceptor, FromDialler, Hello, MAX_VERSION, Proof, RejectCode, Welcome};
-use longshore_wire::{NodeId, Role};
+use longshore_wire::{ClusterId, NodeId, Role};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -102,6 +102,7 @@ async fn answered(change: impl FnOnce(&Hello, &mut Challenge)) -> HandshakeError
     let cluster = Cluster::new();
     let (link, mut thief) = memory_pair();
     let dialler = cluster.dialler();
+    dialler.me.cluster_id.set(ClusterId::from_u128(1)).unwrap();
     let (result, ()) = tokio::join!(dialler.prove(link), async {
         let hello = receive_hello(&mut thief).await;
         let mut challenge = honest(&cluster);
@@ -132,6 +133,8 @@ async fn dangerous_challenges_get_no_proof() {
     assert!(matches!(error, HandshakeError::Role { .. }), "{error}");
     let error = answered(|_, challenge| challenge.cluster = "other".to_owned()).await;
     assert!(matches!(error, HandshakeError::Cluster { .. }), "{error}");
+    let error = answered(|_, challenge| challenge.cluster_id = Some(ClusterId::from_u128(2))).await;
+    assert!(matches!(error, HandshakeError::ClusterId(_)), "{error}");
     let error = answered(|_, challenge| challenge.version = 99).await;
     assert!(matches!(error, HandshakeError::Version(99)), "{error}");
 }

@@ -2,6 +2,7 @@
 
 use crate::harness::{Cluster, accept, client_tls, endpoint, listen, listen_with, pair};
 use crate::trust::{Ca, with_ca};
+use bytes::Bytes;
 use longshore_transport::{Carrier, DialOptions, Inbound, Incoming, Link, Session, SessionOptions, Stream, When, dial};
 use longshore_wire::Transport;
 use std::net::SocketAddr;
@@ -168,6 +169,51 @@ async fn many_streams_go_on_beside_one_another() {
         assert!(in_time.is_ok(), "round {round}: only {} bytes arrived", read.load(Ordering::Relaxed));
     }
     assert!(worker.request(b"control".to_vec(), PATIENCE).await.is_ok());
+    tasks.shutdown().await;
+}
+
+/// Streams that nobody reads are full, each with a window of its own: neither another stream nor the control lane waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_streams_hold_nothing_up() {
+    const STREAMS: usize = 300;
+    /// Nearly the window of a stream: its head takes some of that, too.
+    const FULL: usize = 1000 * 1024;
+    let cluster = Cluster::new();
+    let ((worker, _kept), (_control, mut inbound)) = sessions(&cluster, pair(Carrier::Quic).await).await;
+    let (mut tasks, full) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+    let (mut unread, piece) = (Vec::new(), Bytes::from(vec![7; FULL]));
+    for _ in 0..STREAMS {
+        let mut stream = worker.open(b"nobody reads it".to_vec()).await.unwrap();
+        let Some(Incoming::Open { stream: other, .. }) = inbound.next().await else { panic!("no stream") };
+        unread.push(other);
+        let (piece, full) = (piece.clone(), Arc::clone(&full));
+        tasks.spawn(async move {
+            stream.send(piece).await.unwrap();
+            full.fetch_add(1, Ordering::Relaxed);
+            // Dropped, it would be reset.
+            std::future::pending::<()>().await;
+        });
+    }
+    let all = async {
+        while full.load(Ordering::Relaxed) < STREAMS {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(PATIENCE, all).await;
+    assert!(in_time.is_ok(), "only {} streams took what they may", full.load(Ordering::Relaxed));
+    let mut free = worker.open(b"one more".to_vec()).await.unwrap();
+    let Some(Incoming::Open { stream: other, .. }) = inbound.next().await else { panic!("no stream") };
+    let read = Arc::default();
+    tasks.spawn(drain(other, Arc::clone(&read)));
+    tasks.spawn(sink(inbound, Arc::default()));
+    free.write_all(&[7; 4096]).await.unwrap();
+    assert!(worker.request(b"control".to_vec(), PATIENCE).await.is_ok());
+    let arrived = async {
+        while read.load(Ordering::Relaxed) < 4096 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, arrived).await.is_ok(), "the stream that is read waits");
     tasks.shutdown().await;
 }
 

@@ -39,6 +39,7 @@ mod session;
 mod sockets;
 mod stages;
 mod stream;
+mod tls12;
 mod trust;
 mod versions;
 mod websocket;

@@ -53,9 +53,11 @@ async fn a_dead_candidate_costs_a_quarter_of_a_second() {
 #[tokio::test]
 async fn a_candidate_that_fails_makes_way_at_once_and_is_told() {
     soon(async {
-        let (refused, live) = (closed().await, listen(Transport::Tcp).await);
+        let (slow, refused, live) = (Silent::start().await, closed().await, listen(Transport::Tcp).await);
         let alive = endpoint(Transport::Tcp, live.local_addr());
-        let many: Vec<Endpoint> = std::iter::repeat_n(refused.clone(), 100).chain([alive.clone()]).collect();
+        let refused_ones = std::iter::repeat_n(refused.clone(), 100);
+        // One that hangs stays under way all the time: those behind it wait neither for it nor for their quarter.
+        let many: Vec<Endpoint> = [slow.endpoint()].into_iter().chain(refused_ones).chain([alive.clone()]).collect();
         let begun = Instant::now();
         let mut race = Race::new(many, &options());
         for _ in 0..100 {
@@ -65,6 +67,8 @@ async fn a_candidate_that_fails_makes_way_at_once_and_is_told() {
         }
         assert_eq!(won(race.next().await), alive);
         assert!(begun.elapsed() < Duration::from_secs(20), "100 waits would be 25 s");
+        drop(slow);
+        assert!(race.next().await.is_some_and(|dialled| dialled.result.is_err()), "the one that was cut");
         assert!(race.next().await.is_none(), "each is told once");
     })
     .await;

@@ -146,7 +146,7 @@ async fn dial_bare(config: rustls::ServerConfig) -> (Result<Link, DialError>, Op
     })
 }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 

@@ -26,6 +26,25 @@ async fn half_an_answer_is_used_and_marked() {
     assert_eq!(found.endpoints.len(), 1);
 }
 
+/// Only the question about the shape fails, and the names have addresses: with something known, nobody guesses.
+#[tokio::test]
+async fn what_is_known_goes_before_a_guess() {
+    for kind in ["NAPTR", "SRV"] {
+        let script = Arc::new(Script::default());
+        script.naptr("c.test", &[(1, 1, "s", "LSS+D2W", WSS)]);
+        script.srv(WSS, &[(0, 0, 7001, "a.test")]);
+        script.ips("a.test", &["10.0.0.1"]);
+        script.ips("c.test", &["10.0.0.9"]);
+        script.ips(WSS, &["10.0.0.8"]);
+        let (discovery, uri) = (Discovery::with_resolver(script.clone()), "longshore://c.test".parse().unwrap());
+        let known = discovery.resolve(&uri).await.unwrap();
+        script.down(kind, if kind == "SRV" { WSS } else { "c.test" });
+        let stale = discovery.resolve(&uri).await.unwrap();
+        assert!(stale.stale);
+        assert_eq!(stale.endpoints, known.endpoints, "{kind} is down: no guess beside what is known");
+    }
+}
+
 #[tokio::test]
 async fn families_take_turns_within_each_target() {
     let script = Arc::new(Script::default());

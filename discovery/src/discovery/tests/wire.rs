@@ -26,6 +26,8 @@ struct Zone {
     soa: Option<(u32, u32)>,
     /// Questions of this type get no answer.
     silent: Option<RecordType>,
+    /// Questions for this name are answered with a record of another.
+    stray: Option<&'static str>,
 }
 
 /// A running server; its questions are noted as `udp SRV name`.
@@ -81,6 +83,10 @@ impl Zone {
             if !self.recurse || reply.answers.len() > 20 {
                 break;
             }
+        }
+        if self.stray.is_some_and(|stray| name(stray) == *question.name()) {
+            reply.add_answers([a("other.test", "127.0.0.9")]);
+            return Some(reply);
         }
         if reply.answers.is_empty() {
             self.deny(&mut reply, question.name());
@@ -256,6 +262,15 @@ async fn absence_is_dated_by_the_zone() {
     wire.zone.lock().unwrap().soa = None;
     let undated = raw.addresses("c.test", Family::Aaaa).await.unwrap();
     assert_eq!((undated.absent, undated.ttl), (Some(Absent::Record), None));
+}
+
+#[tokio::test]
+async fn an_answer_to_another_question_is_an_absence_that_is_not_kept() {
+    let records = vec![alias("c.test", 50, "d.test")];
+    let wire = Wire::start(Zone { records, stray: Some("d.test"), ..Zone::default() }).await;
+    let answer = wire.raw().addresses("c.test", Family::A).await.unwrap();
+    assert!(answer.records.is_empty(), "{answer:?}");
+    assert_eq!((answer.absent, answer.ttl), (Some(Absent::Record), None), "the alias says nothing of it");
 }
 
 #[tokio::test]
