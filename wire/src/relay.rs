@@ -163,7 +163,7 @@ const fn length_of(length: usize, short: bool) -> usize {
     match length {
         ..32 if short => 1,
         ..0x100 => 2,
-        ..0x1_0000 => 3,
+        0x100..0x1_0000 => 3,
         _ => 5,
     }
 }
