@@ -68,7 +68,7 @@ struct ToldTasks {
 }
 
 impl<T: PartialEq> Said<T> {
-    fn covers(said: Option<&Box<Self>>, what: &T, epoch: Epoch) -> bool {
+    fn covers(said: Option<&Self>, what: &T, epoch: Epoch) -> bool {
         said.is_some_and(|said| said.what == *what && said.epoch == epoch && said.at.elapsed() < SHOWS)
     }
 }
@@ -172,7 +172,7 @@ impl Actor {
             *next = patience_ends.min(*next);
         }
         let Some(presence) = commit::presence(record, epoch, view, patient) else { return };
-        if Said::covers(self.said_presence.as_ref(), &presence, epoch) {
+        if Said::covers(self.said_presence.as_deref(), &presence, epoch) {
             *next = (Instant::now() + SHOWS).min(*next);
             return;
         }
@@ -196,7 +196,7 @@ impl Actor {
         ended.retain(|(task, _)| !self.may_start(task));
         let what = ToldTasks { tasks: report.tasks.clone(), ended };
         if !state.report_differs(self.worker(), &what.tasks, &what.ended)
-            || Said::covers(self.said_tasks.as_ref(), &what, epoch)
+            || Said::covers(self.said_tasks.as_deref(), &what, epoch)
         {
             return;
         }
