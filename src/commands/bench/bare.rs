@@ -11,6 +11,7 @@
 mod ends;
 
 use super::figures::Round;
+use super::load::in_a_task;
 use super::push::bulk;
 use crate::args::bench::{Kind, OtherEnd};
 use anyhow::Context as _;
@@ -104,8 +105,8 @@ impl Bare {
     /// Keeps `in_flight` messages under way for `time`.
     pub(super) async fn round(&mut self, in_flight: u32, time: Duration) -> anyhow::Result<Round> {
         let mut client = self.client.take().context("the connection was lost in a former round")?;
-        // A task, as a session's are: the first future of a runtime is woken from another thread.
-        let (round, client) = tokio::spawn(async move { (round(&mut *client, in_flight, time).await, client) }).await?;
+        let (round, client) =
+            in_a_task(async move { Ok((round(&mut *client, in_flight, time).await, client)) }).await?;
         self.client = Some(client);
         round
     }
@@ -177,8 +178,7 @@ pub(super) async fn other_end(args: &OtherEnd) -> anyhow::Result<()> {
             Kind::Stream => bulk::give_streams(link, secret.as_deref().context("a session needs --secret")?).await,
         }
     };
-    // A task, as whatever serves a connection is.
-    tokio::spawn(end).await?
+    in_a_task(end).await
 }
 
 /// Listens on a port that the system chooses.

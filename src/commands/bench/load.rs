@@ -1,8 +1,18 @@
-//! Many clients that do the same thing for a while.
+//! Work of clients: one in a task, or many that do the same thing for a while.
 
 use super::figures::Round;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
+
+/// Runs this in a task, on the runtime's own threads, where the tasks of a session are: the first future of a runtime is
+/// woken from another thread.
+pub(super) async fn in_a_task<T: Send + 'static>(
+    work: impl Future<Output = anyhow::Result<T>> + Send + 'static,
+) -> anyhow::Result<T> {
+    let mut task = JoinSet::new();
+    task.spawn(work);
+    task.join_next().await.expect("one task was spawned")?
+}
 
 /// Runs every client's operation over and over for `time`.
 pub(super) async fn closed_loop<C, F>(clients: Vec<C>, time: Duration, operation: F) -> anyhow::Result<(Round, Vec<C>)>

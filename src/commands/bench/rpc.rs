@@ -3,6 +3,7 @@
 use super::bare::{self, Bare, MESSAGE};
 use super::children::{CLUSTER, Children};
 use super::figures::{Case, Main, Round};
+use super::load::in_a_task;
 use crate::RELEASE;
 use crate::args::bench::Rpc;
 use crate::output::Progress;
@@ -110,8 +111,7 @@ impl Asker {
     /// Keeps `in_flight` requests under way for `time`.
     pub(super) async fn round(&self, in_flight: u32, time: Duration) -> anyhow::Result<Round> {
         let (session, worker) = (self.session.clone(), self.worker);
-        // One task for all of them, on the runtime's own threads, where the session's tasks are.
-        tokio::spawn(async move {
+        in_a_task(async move {
             let start = Instant::now();
             // No two requests of all rounds have the same id: a repeat would get the first one's outcome.
             let first = u128::from(Ulid::generate());
@@ -121,7 +121,7 @@ impl Asker {
             let latencies: Vec<Vec<Duration>> = asking.try_collect().await?;
             Ok(Round { latencies: latencies.concat(), elapsed: start.elapsed() })
         })
-        .await?
+        .await
     }
 }
 
