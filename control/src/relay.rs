@@ -11,10 +11,10 @@
 use crate::loops::Loops;
 use crate::reach::{Hop, Reach, Route};
 use bytes::Bytes;
-use longshore_transport::{First, Request, Rescue, Session};
+use longshore_transport::{First, Onward, Request, Rescue, Session};
 use longshore_wire::edge::{ClassRequest, ToWorker};
 use longshore_wire::peer::PeerRequest;
-use longshore_wire::relay::{self, OutcomeAsk, OutcomeOf, OutcomeReply, RELAY_VERSION, RelayView};
+use longshore_wire::relay::{self, FOR_WORKER, OutcomeAsk, OutcomeOf, OutcomeReply, RELAY_VERSION, RelayView};
 use longshore_wire::{Code, Failure, NodeId, Outcome, RequestId, decode, encode};
 use serde_json::Value;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ const MARGIN: Duration = Duration::from_millis(50);
 const OUTCOME: Duration = Duration::from_secs(2);
 /// Pause before a worker that still works on a request is asked again.
 const STILL: Duration = Duration::from_millis(50);
+/// A relay of fewer bytes is passed on in parts; a larger one is copied once, and kept as it is.
+const IN_PARTS: usize = 16 * 1024;
 
 /// How far a request may go, and until when.
 #[derive(Debug, Clone, Copy)]
@@ -88,11 +90,15 @@ pub(crate) struct Relays(Arc<Shared>);
 struct Shared {
     reach: Reach,
     loops: Loops,
+    /// Who takes back what went the quick way and lost its session.
+    passages: [Arc<Passage>; 2],
 }
 
 impl Relays {
     pub(crate) fn new(reach: Reach, loops: Loops) -> Self {
-        Self(Arc::new(Shared { reach, loops }))
+        let passage = |hop| Arc::new(Passage { reach: reach.clone(), loops: loops.clone(), hop });
+        let passages = [Hop::Allowed, Hop::Never].map(passage);
+        Self(Arc::new(Shared { reach, loops, passages }))
     }
 
     /// Whoever settles the relays of a client session where they arrive.
@@ -105,15 +111,18 @@ impl Relays {
         let Some(view) = RelayView::read(&request.body) else { return Some(request) };
         let Some(node) = view.node else { return Some(request) };
         let (session, boot, onward) = match self.0.reach.route(node, hop) {
-            Route::Here(session, boot) if speaks(&session) => (session, Some(boot), view.for_worker()),
-            Route::There(session, boot) if speaks(&session) => (session, boot, view.for_peer(node)),
+            Route::Here(session, boot) if speaks(&session) => (session, Some(boot), for_worker(&request.body, &view)),
+            Route::There(session, boot) if speaks(&session) => {
+                (session, boot, Onward::Whole(view.for_peer(node).into()))
+            }
             _ => {
                 self.patiently(request, hop, None);
                 return None;
             }
         };
-        let passage = Passage { relays: self.clone(), hop, boot };
-        request.pass_or(&session, onward, Arc::new(passage));
+        let [far, near] = &self.0.passages;
+        let passage = Arc::clone(if hop == Hop::Allowed { far } else { near });
+        request.pass_or(&session, onward, passage, boot);
         None
     }
 
@@ -247,16 +256,26 @@ impl First for ClientRelays {
     }
 }
 
-/// One request on the quick way: what is needed if its session ends first.
+/// Requests on the quick way: what is needed if their session ends first.
+#[derive(Debug)]
 struct Passage {
-    relays: Relays,
+    reach: Reach,
+    loops: Loops,
     hop: Hop,
-    boot: Option<RequestId>,
 }
 
 impl Rescue for Passage {
-    fn lost(&self, request: Request, failure: Failure) {
-        self.relays.patiently(request, self.hop, Some(Lost { boot: self.boot, failure }));
+    fn lost(&self, request: Request, boot: Option<RequestId>, failure: Failure) {
+        let relays = Relays::new(self.reach.clone(), self.loops.clone());
+        relays.patiently(request, self.hop, Some(Lost { boot, failure }));
+    }
+}
+
+/// A relay as the worker gets it: a small one in parts, without a buffer of its own.
+fn for_worker(message: &[u8], view: &RelayView<'_>) -> Onward {
+    match RelayView::parts_for_worker(message) {
+        Some(parts) if message.len() < IN_PARTS => Onward::Parts(FOR_WORKER, parts),
+        _ => Onward::Whole(view.for_worker().into()),
     }
 }
 

@@ -39,7 +39,8 @@ pub use memory::memory_pair;
 pub use proxy::{Bypass, Login, Proxy, ProxyError, ProxyKind};
 pub use race::{Dialled, Race};
 pub use session::{
-    Ending, First, Handler, Heard, Inbound, Incoming, Request, Rescue, Session, SessionOptions, Stream, failure_of,
+    Ending, First, Handler, Heard, Inbound, Incoming, Onward, Request, Rescue, Session, SessionOptions, Stream,
+    failure_of,
 };
 pub use tls::{ClientTls, ClientTlsOptions, ServerTls, TlsError, When};
 pub use trace::{Stage, dial_traced};

@@ -45,6 +45,7 @@ mod tests;
 pub use ending::Ending;
 pub use handler::{First, Handler, Rescue};
 pub use inbound::{Inbound, Incoming};
+pub use pass::Onward;
 pub use requests::Request;
 pub use stream::{Heard, Stream, failure_of};
 

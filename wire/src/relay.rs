@@ -5,6 +5,7 @@
 
 use crate::{Failure, NodeId, RequestId};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use ulid::{ULID_LEN, Ulid};
 
 /// The first protocol version that knows these messages.
@@ -12,6 +13,8 @@ pub const RELAY_VERSION: u16 = 2;
 
 /// How every relay begins: a map of one entry, its key `relay`.
 const TAG: &[u8] = b"\x81\xa5relay";
+/// How a relay for a worker begins: the same, and three fields.
+pub const FOR_WORKER: &[u8] = b"\x81\xa5relay\x83";
 /// The name of the first field, and what stands before a text of 26 bytes.
 const ID: &[u8] = b"\xa2id\xba";
 /// The same for the second field.
@@ -84,6 +87,20 @@ impl<'a> RelayView<'a> {
         let (class, rest) = short_text(rest.strip_prefix(CLASS)?)?;
         let body = whole_bin(rest.strip_prefix(BODY)?)?;
         Some(Self { id: RequestId::from_u128(id), node, class, body })
+    }
+
+    /// Where in a client's or a control node's relay that is what its worker gets behind [`FOR_WORKER`]; `None` for one in a
+    /// rare form: write that anew.
+    #[inline]
+    pub fn parts_for_worker(message: &[u8]) -> Option<[Range<usize>; 2]> {
+        const FIELDS: usize = FOR_WORKER.len();
+        const NODE_AT: usize = FIELDS + ID.len() + ULID_LEN;
+        const REST_AT: usize = NODE_AT + NODE.len() + ULID_LEN;
+        let usual = message.get(FIELDS - 1) == Some(&0x84)
+            && message.get(FIELDS..)?.starts_with(ID)
+            && message.get(NODE_AT..)?.starts_with(NODE)
+            && message.len() > REST_AT;
+        usual.then_some([FIELDS..NODE_AT, REST_AT..message.len()])
     }
 
     /// This relay as the worker gets it.
@@ -296,6 +313,23 @@ mod tests {
             assert_eq!(view.for_peer(NODE), encode(&owned));
             assert_eq!(view.for_peer(NODE).capacity(), view.for_peer(NODE).len());
             assert_eq!(RelayView::read(&view.for_peer(NODE)), Some(view));
+        }
+    }
+
+    #[test]
+    fn a_relay_is_cut_for_its_worker() {
+        let cut = |message: &[u8]| {
+            let [first, second] = RelayView::parts_for_worker(message)?;
+            Some([FOR_WORKER, &message[first], &message[second]].concat())
+        };
+        assert_eq!(cut(&golden(Some(NODE))), Some(golden(None)));
+        assert_eq!(cut(&golden(None)), None, "it names no worker");
+        let mut other = b"\x81\xa5relay\x84\xa4node\xba00000000000000000000000009".to_vec();
+        other.extend_from_slice(b"\xa2id\xba00000000000000000000000007\xa5class\xa4echo\xa4body\xc4\x02\x00\xff");
+        assert_eq!(RelayView::read(&other), Some(view(Some(NODE))));
+        assert_eq!(cut(&other), None, "another order");
+        for end in 0..70 {
+            assert_eq!(cut(&golden(Some(NODE))[..end]), None, "cut at {end}");
         }
     }
 

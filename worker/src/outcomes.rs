@@ -10,6 +10,7 @@ use longshore_wire::relay::{OutcomeAsk, OutcomeReply, RelayResult};
 use longshore_wire::{Code, Failure, RequestId};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 
 /// Outcomes that are kept: more than can be in flight on one session at its default limits.
@@ -28,13 +29,59 @@ pub(crate) struct Outcomes {
 
 #[derive(Debug, Default)]
 struct Kept {
-    outcomes: HashMap<RequestId, Result<Bytes, Failure>>,
+    outcomes: HashMap<RequestId, Result<Bytes, Failure>, Spread>,
     /// Those whose askers were told that they never came.
     denied: HashSet<RequestId>,
     oldest_first: VecDeque<RequestId>,
     bytes: usize,
     /// Whether any outcome had to go.
     forgetful: bool,
+}
+
+/// Makes hashers of ids that cost two multiplications: universal hashing by secret odd numbers. Ids come from peers that have
+/// proven themselves, and the table is bounded: who guessed the numbers could slow it down, yet never by more than the walk
+/// through it.
+#[derive(Debug, Clone, Copy)]
+struct Spread([u64; 2]);
+
+impl Default for Spread {
+    fn default() -> Self {
+        let random = RandomState::new();
+        Self([random.hash_one(0_u8) | 1, random.hash_one(1_u8) | 1])
+    }
+}
+
+impl BuildHasher for Spread {
+    type Hasher = Product;
+
+    fn build_hasher(&self) -> Product {
+        Product { by: self.0, sum: 0 }
+    }
+}
+
+/// See [`Spread`].
+struct Product {
+    by: [u64; 2],
+    sum: u64,
+}
+
+impl Hasher for Product {
+    fn finish(&self) -> u64 {
+        // A product's upper half is the better one, and a table looks at the lower one, too.
+        self.sum ^ self.sum.rotate_left(32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u128(u128::from(*byte));
+        }
+    }
+
+    fn write_u128(&mut self, number: u128) {
+        let low = (number as u64).wrapping_mul(self.by[0]);
+        let high = ((number >> 64) as u64).wrapping_mul(self.by[1]);
+        self.sum = self.sum.rotate_left(5) ^ low.wrapping_add(high);
+    }
 }
 
 fn bytes(outcome: &Result<Bytes, Failure>) -> usize {
@@ -51,24 +98,34 @@ impl Outcomes {
 
     /// Carries a request out once: what came of it is kept, and a repeat gets it again.
     pub(crate) fn once(&self, id: RequestId, work: impl FnOnce() -> Result<Bytes, Failure>) -> Result<Bytes, Failure> {
+        self.settle(id, work, Result::clone)
+    }
+
+    /// As [`once`](Self::once); `give` sees the outcome where it is kept, and must not wait.
+    pub(crate) fn settle<T>(
+        &self,
+        id: RequestId,
+        work: impl FnOnce() -> Result<Bytes, Failure>,
+        give: impl FnOnce(&Result<Bytes, Failure>) -> T,
+    ) -> T {
         let mut guard = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = &mut *guard;
         if !kept.denied.is_empty() && kept.denied.contains(&id) {
-            return Err(Failure::new(
+            return give(&Err(Failure::new(
                 Code::Conflict,
                 format!("request {id} came after its asker was told that it had not; it is not carried out"),
-            ));
+            )));
         }
         let place = match kept.outcomes.entry(id) {
             Entry::Vacant(place) => place,
-            Entry::Occupied(known) => return known.get().clone(),
+            Entry::Occupied(known) => return give(known.get()),
         };
-        let reply = work();
-        kept.bytes += bytes(&reply);
-        place.insert(reply.clone());
+        let outcome = work();
+        kept.bytes += bytes(&outcome);
+        let given = give(place.insert(outcome));
         kept.oldest_first.push_back(id);
         kept.trim();
-        reply
+        given
     }
 
     /// What became of a request.

@@ -11,7 +11,7 @@ use super::watchdog::tick;
 use super::{Request, Rescue};
 use bytes::Bytes;
 use longshore_wire::frame::{Kind, RequestHead};
-use longshore_wire::{Code, Failure, Outcome};
+use longshore_wire::{Code, Failure, Outcome, RequestId};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -57,14 +57,16 @@ impl Asker {
 pub(super) struct Back {
     pub(super) body: Bytes,
     pub(super) rescue: Arc<dyn Rescue>,
+    /// Of the process that was asked.
+    pub(super) boot: Option<RequestId>,
 }
 
 impl Waiting {
     /// The session has ended, or its peer is not the one to be asked.
     fn lose(self, failure: Failure) {
         match self.asker {
-            Asker::There(answer, Some(Back { body, rescue })) => {
-                rescue.lost(Request { body, deadline: self.until, answer }, failure);
+            Asker::There(answer, Some(Back { body, rescue, boot })) => {
+                rescue.lost(Request { body, deadline: self.until, answer }, boot, failure);
             }
             asker => asker.give(Err(failure)),
         }

@@ -2,7 +2,7 @@
 
 use super::{Request, Stream};
 use bytes::Bytes;
-use longshore_wire::Failure;
+use longshore_wire::{Failure, RequestId};
 
 /// Takes what arrives, on the reader's own task.
 ///
@@ -30,7 +30,7 @@ pub trait First: Send + Sync + 'static {
 
 /// Takes requests back that were passed on to a session which has ended.
 pub trait Rescue: Send + Sync + 'static {
-    /// The session has ended before it brought an answer, or its peer is not the owner; `failure` says whether the request may have been carried out.
-    /// Must not block or wait.
-    fn lost(&self, request: Request, failure: Failure);
+    /// The session has ended before it brought an answer, or its peer is not the owner; `failure` says whether the request
+    /// may have been carried out, `boot` is as it was given. Must not block or wait.
+    fn lost(&self, request: Request, boot: Option<RequestId>, failure: Failure);
 }

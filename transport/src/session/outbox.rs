@@ -101,13 +101,16 @@ impl Outbox {
         self.control.push(body);
     }
 
-    /// Appends a control frame, and copies its payload.
-    pub(super) fn copied(&mut self, cause: Cause, kind: Kind, id: u32, body: &[u8]) {
+    /// Appends a control frame, and copies the pieces of its payload.
+    #[inline]
+    pub(super) fn copied<const N: usize>(&mut self, cause: Cause, kind: Kind, id: u32, pieces: [&[u8]; N]) {
         if self.closed {
             return;
         }
-        self.begin(cause, kind, id, body.len());
-        self.control.copy(body);
+        self.begin(cause, kind, id, pieces.iter().map(|piece| piece.len()).sum());
+        for piece in pieces {
+            self.control.copy(piece);
+        }
     }
 
     fn begin(&mut self, cause: Cause, kind: Kind, id: u32, length: usize) {

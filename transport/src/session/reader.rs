@@ -29,7 +29,7 @@ pub(super) const GATHER: usize = 32;
 /// The reader task: ends with the link.
 pub(super) async fn run(core: Arc<Core>, mut io: ReadHalf<Box<dyn Io>>, arrivals: Arrivals) {
     let mut input = Input::default();
-    let mut sorter = Sorter { core: Arc::clone(&core), arrivals, newest: 0, now: Instant::now() };
+    let mut sorter = Sorter { core: Arc::clone(&core), arrivals, newest: 0, now: Instant::now(), clogged: false };
     loop {
         let ended = match poll_fn(|cx| input.poll(Pin::new(&mut io), cx, |portion| sorter.work(portion))).await {
             Ok(0) => format!("{} closed the connection without a goodbye", core.label),
@@ -75,6 +75,8 @@ struct Sorter {
     newest: u32,
     /// When the bytes at hand arrived.
     now: Instant,
+    /// Whether too many replies waited when the frames at hand began to gather.
+    clogged: bool,
 }
 
 impl Sorter {
@@ -84,9 +86,11 @@ impl Sorter {
         self.now = self.core.clock.heard();
         let cork = Cork::hold(self.now);
         let mut gathered = 0;
+        self.clogged = self.core.outbox().is_clogged();
         while !self.core.is_closing() {
             if gathered == GATHER {
                 cork.iter().for_each(Cork::let_through);
+                self.clogged = self.core.outbox().is_clogged();
                 gathered = 0;
             }
             gathered += 1;
@@ -134,7 +138,7 @@ impl Sorter {
         let (head, body) = split_request(payload)?;
         let body = body.into_bytes();
         let deadline = self.now + Duration::from_millis(head.timeout_ms.into());
-        if self.core.outbox().is_clogged() {
+        if self.clogged {
             self.refuse(id, &Failure::new(Code::Busy, "too many replies wait to be sent; ask again later"));
             return Ok(());
         }

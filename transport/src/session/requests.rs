@@ -2,6 +2,7 @@
 //!
 //! Each is answered exactly once, if the peer still waits; dropping one is an answer too.
 
+use super::chunks::SHARE_FROM;
 use super::core::{Core, Count, LONG_TEXT, lock, shortened};
 use super::ids::IdMap;
 use super::input::Payload;
@@ -205,6 +206,15 @@ impl Request {
         self.answer.give(Ok(body.into()));
     }
 
+    /// Answers with success, as [`answer`](Self::answer) does, with bytes that somebody keeps: a small answer is copied, so
+    /// that they need no second owner.
+    pub fn answer_kept(self, body: &Bytes) {
+        self.answer.relay(match body.len() {
+            ..SHARE_FROM => Payload::Borrowed(body),
+            _ => Payload::Owned(body.clone()),
+        });
+    }
+
     /// A token that is cancelled when the peer no longer waits or the session has ended.
     pub fn cancelled(&self) -> CancellationToken {
         self.answer.core.served.watch(self.answer.id)
@@ -229,7 +239,7 @@ impl Core {
                 return;
             }
             if outbox.takes_reply(body.len()) {
-                outbox.copied(Cause::Reply, Kind::Reply, id, body);
+                outbox.copied(Cause::Reply, Kind::Reply, id, [body]);
             } else {
                 drop(outbox);
                 let failure = encode(&clogged());

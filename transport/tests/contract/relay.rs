@@ -3,9 +3,10 @@
 use crate::harness::{Cluster, Dialler, identity, pair};
 use bytes::Bytes;
 use longshore_transport::{
-    Carrier, Ending, First, Handler, Inbound, Incoming, Keyring, Request, Rescue, Session, SessionOptions, Stream,
+    Carrier, Ending, First, Handler, Inbound, Incoming, Keyring, Onward, Request, Rescue, Session, SessionOptions,
+    Stream,
 };
-use longshore_wire::{Code, Failure, Outcome, Role};
+use longshore_wire::{Code, Failure, Outcome, RequestId, Role};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -268,7 +269,10 @@ async fn directions_reach_the_dialler(carrier: Carrier) {
     assert_eq!((plain.retry_after, plain.go_to.len()), (None, 0));
 }
 
-/// Passes every request on, and answers those that come back with what is known of them.
+/// Of the process that is asked.
+const BOOT: RequestId = RequestId::from_u128(7);
+
+/// Passes every request on, in parts, and answers those that come back with what is known of them.
 struct Mender {
     to: Session,
     seen: Mutex<Vec<Outcome>>,
@@ -281,14 +285,16 @@ impl First for Mending {
         if &request.body[..] == b"for the queue" {
             return Some(request);
         }
-        let body = request.body.clone();
-        request.pass_or(&self.0.to, body, self.0.clone());
+        let (middle, end) = (request.body.len() / 2, request.body.len());
+        let onward = Onward::Parts(b"", [0..middle, middle..end]);
+        request.pass_or(&self.0.to, onward, self.0.clone(), Some(BOOT));
         None
     }
 }
 
 impl Rescue for Mender {
-    fn lost(&self, request: Request, failure: Failure) {
+    fn lost(&self, request: Request, boot: Option<RequestId>, failure: Failure) {
+        assert_eq!(boot, Some(BOOT));
         self.seen.lock().unwrap().push(failure.outcome);
         assert!(request.deadline > Instant::now());
         let answer = [b"mended ", &request.body[..]].concat();
