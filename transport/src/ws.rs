@@ -11,7 +11,7 @@ pub(crate) use opening::{WsError, accept, connect};
 use crate::link::Io;
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::{Sink as _, Stream as _};
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -24,6 +24,8 @@ use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
 const MAX_SENT: usize = 128 * 1024;
 /// Largest message taken; proxies may join messages, but an unproven peer must not make us hold much.
 const MAX_TAKEN: usize = 256 * 1024;
+/// What is written in pieces of so many bytes is bulk.
+const BULK: usize = 16 * 1024;
 /// Bytes asked of the carrier at once. The library keeps so much for each idle socket and clears it before each read; more
 /// makes bulk no faster.
 const READ_SIZE: usize = 8 * 1024;
@@ -87,6 +89,16 @@ impl<S: Io> WsIo<S> {
         Poll::Ready(Ok(false))
     }
 
+    /// Makes room for what is written next. Bulk gets a whole message's, which the next message takes over; with the first
+    /// small one it is given back, so that an idle connection holds none.
+    fn make_room(&mut self, length: usize) {
+        if length >= BULK {
+            self.outgoing.reserve(MAX_SENT - self.outgoing.len());
+        } else if self.outgoing.is_empty() {
+            self.outgoing = BytesMut::with_capacity(length);
+        }
+    }
+
     /// Makes a message of what was written. Waits until the one before has left.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.outgoing.is_empty() {
@@ -128,16 +140,35 @@ impl<S: Io> AsyncRead for WsIo<S> {
 }
 
 impl<S: Io> AsyncWrite for WsIo<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Gathers all pieces that fit.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         if self.closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if self.outgoing.len() >= MAX_SENT {
             ready!(self.poll_send(cx))?;
         }
-        let length = buf.len().min(MAX_SENT - self.outgoing.len());
-        self.outgoing.extend_from_slice(&buf[..length]);
-        Poll::Ready(Ok(length))
+        let room = MAX_SENT - self.outgoing.len();
+        self.make_room(pieces.iter().map(|piece| piece.len()).sum::<usize>().min(room));
+        let mut left = room;
+        for piece in pieces {
+            let count = piece.len().min(left);
+            self.outgoing.extend_from_slice(&piece[..count]);
+            left -= count;
+        }
+        Poll::Ready(Ok(room - left))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

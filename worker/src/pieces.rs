@@ -11,8 +11,10 @@ use tokio::time::timeout;
 
 /// Longest silence of a sender, or of the disk, before a transfer is given up.
 const STALL: Duration = Duration::from_secs(30);
-/// Pieces on their way between the two: with those of a stream about 1 MiB.
-const WAITING: usize = 16;
+/// Bytes that are gathered before they are passed on: the other thread is woken for so many at a time.
+const BATCH: usize = 256 * 1024;
+/// Batches on their way between the two: with what a stream holds a few MiB.
+const WAITING: usize = 4;
 
 /// Where the bytes come from.
 pub(crate) trait Source: Send {
@@ -27,7 +29,7 @@ impl Source for Stream {
 }
 
 enum Piece {
-    Bytes(Bytes),
+    Bytes(Vec<Bytes>),
     /// All has come: without this, what has come is a part.
     End,
 }
@@ -39,26 +41,33 @@ pub(crate) struct Channel(mpsc::Sender<Piece>);
 pub(crate) struct Feed {
     pieces: mpsc::Receiver<Piece>,
     at_hand: Bytes,
+    /// What follows that.
+    next: std::vec::IntoIter<Bytes>,
     ended: bool,
 }
 
 /// A way for one archive.
 pub(crate) fn channel() -> (Channel, Feed) {
     let (sender, pieces) = mpsc::channel(WAITING);
-    (Channel(sender), Feed { pieces, at_hand: Bytes::new(), ended: false })
+    (Channel(sender), Feed { pieces, at_hand: Bytes::new(), next: Vec::new().into_iter(), ended: false })
 }
 
 /// Passes on exactly `size` bytes, and says what was wrong with the source. When the other side takes no more, that side
 /// knows why, and this is no error.
 pub(crate) async fn feed(source: &mut impl Source, size: u64, to: Channel) -> io::Result<()> {
-    let mut total = 0;
+    let (mut total, mut gathered, mut batch) = (0, 0, Vec::new());
     while let Some(bytes) = timely(source).await? {
         total += bytes.len() as u64;
         if total > size {
             return Err(announced("more", size));
         }
-        match timeout(STALL, to.0.send(Piece::Bytes(bytes))).await {
-            Ok(Ok(())) => {}
+        gathered += bytes.len();
+        batch.push(bytes);
+        if gathered < BATCH && total < size {
+            continue;
+        }
+        match timeout(STALL, to.0.send(Piece::Bytes(std::mem::take(&mut batch)))).await {
+            Ok(Ok(())) => gathered = 0,
             Ok(Err(_)) => return Ok(()),
             Err(_) => return Err(late("the disk has taken nothing")),
         }
@@ -92,8 +101,12 @@ fn announced(came: impl std::fmt::Display, size: u64) -> io::Error {
 impl BufRead for Feed {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.at_hand.is_empty() && !self.ended {
+            if let Some(bytes) = self.next.next() {
+                self.at_hand = bytes;
+                continue;
+            }
             match self.pieces.blocking_recv() {
-                Some(Piece::Bytes(bytes)) => self.at_hand = bytes,
+                Some(Piece::Bytes(batch)) => self.next = batch.into_iter(),
                 Some(Piece::End) => self.ended = true,
                 None => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the transfer was given up")),
             }

@@ -19,6 +19,11 @@ use tokio::time::Instant;
 
 /// Bytes that a stream holds for the writer: two batches, so that one is filled while the other is written.
 const SEND: usize = 256 * 1024;
+/// Bytes that a stream's peer may have under way on a short path, if they are read fast: then portions of credit are large
+/// and few, and the peer does not stand still while one is on its way.
+const NEAR: u32 = 2 * 1024 * 1024;
+/// Read is fast what takes no longer than this for all that may be under way.
+const FAST: Duration = Duration::from_millis(5);
 /// Most bytes that a stream's peer may have under way.
 const WIDEST: u32 = 16 * 1024 * 1024;
 /// Bytes that all streams of a session together may have under way beyond their first credit.
@@ -321,18 +326,25 @@ impl State {
 
     /// Notes that `count` bytes were read, and says how much credit to grant now: in portions of a quarter of the span,
     /// often enough that the peer never stalls, seldom enough to be cheap. The span doubles when all of it was read within
-    /// two round trips: then it is what holds the peer back.
-    pub(super) fn consume(&mut self, count: usize, rtt: Option<Duration>, widen: impl FnOnce(u32) -> u32) -> u32 {
+    /// two round trips: then it is what holds the peer back. Up to [`NEAR`] it also does when it is read [`FAST`].
+    pub(super) fn consume(
+        &mut self,
+        count: usize,
+        rtt: Option<Duration>,
+        now: impl FnOnce() -> Instant,
+        widen: impl FnOnce(u32) -> u32,
+    ) -> u32 {
         self.consumed += u32::try_from(count).expect("at most the credit is buffered");
         if self.consumed < self.span / 4 || self.finish_seen || self.end.is_some() {
             return 0;
         }
         let mut portion = std::mem::take(&mut self.consumed);
-        let now = Instant::now();
+        let now = now();
         let (read, since) = (self.measured.0 + portion, *self.measured.1.get_or_insert(now));
         self.measured.0 = read;
         if read >= self.span {
-            if rtt.is_some_and(|rtt| now - since < 2 * rtt) {
+            let near = if self.span < NEAR { FAST } else { Duration::ZERO };
+            if now - since < rtt.map_or(near, |rtt| near.max(2 * rtt)) {
                 let by = widen(self.span);
                 self.span += by;
                 portion += by;
@@ -365,13 +377,15 @@ mod tests {
 
     const LONG: Option<Duration> = Some(Duration::from_secs(3600));
 
-    /// Reads all that the peer may send, so often.
-    fn drain(streams: &Streams, cell: &Cell, rtt: Option<Duration>, rounds: usize) -> u32 {
-        for _ in 0..rounds {
+    /// Reads all that the peer may send, 20 times, each in `time`.
+    fn drain(streams: &Streams, cell: &Cell, rtt: Option<Duration>, time: Duration) -> u32 {
+        let mut now = Instant::now();
+        for _ in 0..20 {
             let mut state = cell.state();
             let span = state.span;
             for _ in 0..8 {
-                state.consume(span as usize / 8, rtt, |span| streams.widen(cell.id, span));
+                now += time / 8;
+                state.consume(span as usize / 8, rtt, || now, |span| streams.widen(cell.id, span));
             }
         }
         cell.state().span
@@ -381,18 +395,22 @@ mod tests {
     fn credit_grows_with_a_long_path_and_stays_bounded() {
         let streams = Streams::default();
         let near = streams.open(2, 100).unwrap();
-        assert_eq!(drain(&streams, &near, Some(Duration::ZERO), 20), INITIAL_CREDIT, "a short path needs no more");
-        assert_eq!(drain(&streams, &near, None, 20), INITIAL_CREDIT);
+        for rtt in [Some(Duration::ZERO), None] {
+            assert_eq!(drain(&streams, &near, rtt, 2 * FAST), INITIAL_CREDIT, "a short path needs no more");
+        }
+        for rtt in [Some(Duration::ZERO), None] {
+            assert_eq!(drain(&streams, &near, rtt, FAST / 2), NEAR, "but for a fast reader");
+        }
         let mut spans: Vec<u32> = Vec::new();
         for id in (4..40).step_by(2) {
             let cell = streams.open(id, 100).unwrap();
-            spans.push(drain(&streams, &cell, LONG, 20));
+            spans.push(drain(&streams, &cell, LONG, FAST));
         }
         assert_eq!(spans[0], WIDEST);
         assert_eq!(spans.iter().map(|span| span - INITIAL_CREDIT).sum::<u32>(), EXTRA);
         for id in (4..40).step_by(2) {
             streams.remove(id);
         }
-        assert_eq!(drain(&streams, &near, LONG, 20), WIDEST, "what others gave back can be used again");
+        assert_eq!(drain(&streams, &near, LONG, FAST), WIDEST, "what others gave back can be used again");
     }
 }

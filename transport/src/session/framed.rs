@@ -22,6 +22,7 @@ use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
+use tokio::time::Instant;
 
 impl Core {
     /// Opens a stream to the peer.
@@ -96,7 +97,7 @@ impl Framed {
     /// Grants the peer credit for bytes that were read.
     fn consumed(&self, mut state: MutexGuard<'_, State>, count: usize) {
         let widen = |span| self.core.streams.widen(self.cell.id, span);
-        let portion = state.consume(count, self.core.clock.shortest(), widen);
+        let portion = state.consume(count, self.core.clock.shortest(), Instant::now, widen);
         drop(state);
         if portion > 0 {
             let credit = Bytes::copy_from_slice(&portion.to_be_bytes());

@@ -12,6 +12,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio_util::io::poll_read_buf;
 
 /// Bytes of the thread's scratch buffer: the largest portion of small frames.
 const SCRATCH: usize = 64 * 1024;
@@ -132,6 +133,8 @@ pub(super) struct Input {
     /// Bytes of the next read of bulk; 0 while there is none.
     size: usize,
     calm: u32,
+    /// An error that came behind bytes which are worked through first.
+    failed: Option<io::Error>,
 }
 
 impl Input {
@@ -142,6 +145,9 @@ impl Input {
         cx: &mut Context<'_>,
         sort: impl FnOnce(&mut Portion<'_>),
     ) -> Poll<io::Result<usize>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
         if self.size == 0 && self.buffer.is_empty() {
             self.poll_small(io, cx, sort)
         } else {
@@ -191,10 +197,33 @@ impl Input {
             self.buffer.reserve(missing.max(self.size).max(KEEP_FROM));
         }
         let space = self.buffer.capacity() - self.buffer.len();
-        let count = ready!(tokio_util::io::poll_read_buf(io, cx, &mut self.buffer))?;
+        let count = ready!(self.poll_fill(io, cx, space))?;
         if count > 0 {
             sort(&mut Portion::Own(&mut self.buffer));
             self.adapt(count, space);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Reads until there is no space left, or nothing more at hand: TLS gives one record of 16 KiB at a time.
+    fn poll_fill(
+        &mut self,
+        mut io: Pin<&mut impl AsyncRead>,
+        cx: &mut Context<'_>,
+        space: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut count = 0;
+        while count < space {
+            match poll_read_buf(io.as_mut(), cx, &mut self.buffer) {
+                Poll::Ready(Ok(more)) if more > 0 => count += more,
+                Poll::Ready(Err(error)) if count > 0 => {
+                    self.failed = Some(error);
+                    break;
+                }
+                // The end comes again with the next read.
+                _ if count > 0 => break,
+                nothing => return nothing,
+            }
         }
         Poll::Ready(Ok(count))
     }
@@ -264,6 +293,43 @@ mod tests {
                 bytes.chunks(piece.min(bytes.len())).flat_map(|piece| read(&mut input, piece)).collect();
             assert_eq!(got, lengths);
         }
+    }
+
+    /// Gives what it has 16 KiB at a time, as TLS does, and then an error, once.
+    struct Records<'a>(&'a [u8], Option<io::Error>);
+
+    impl AsyncRead for Records<'_> {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let (record, rest) = self.0.split_at(self.0.len().min(16 * 1024).min(into.remaining()));
+            into.put_slice(record);
+            self.0 = rest;
+            match self.1.take_if(|_| record.is_empty()) {
+                Some(error) => Poll::Ready(Err(error)),
+                None => Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    #[test]
+    fn bulk_in_records_is_taken_many_at_a_time_and_before_the_error_behind_it() {
+        let bytes = frame(64 * 1024).repeat(16);
+        let mut io = Records(&bytes, Some(io::ErrorKind::ConnectionReset.into()));
+        let (mut input, mut cx) = (Input::default(), Context::from_waker(std::task::Waker::noop()));
+        let (mut frames, mut largest) = (0, 0);
+        let error = loop {
+            let sort = |portion: &mut Portion<'_>| {
+                while portion.next(|_, _| Ok(())).unwrap() {
+                    frames += 1;
+                }
+            };
+            match input.poll(Pin::new(&mut io), &mut cx, sort) {
+                Poll::Ready(Ok(count)) => largest = largest.max(count),
+                Poll::Ready(Err(error)) => break error,
+                Poll::Pending => panic!("it is always ready"),
+            }
+        };
+        assert_eq!((frames, error.kind()), (16, io::ErrorKind::ConnectionReset));
+        assert!(largest > 64 * 1024, "{largest} bytes at a time");
     }
 
     #[test]

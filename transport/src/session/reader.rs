@@ -2,7 +2,7 @@
 //!
 //! It never waits for a consumer. It waits in one case only: when the peer provokes answers and does not read them.
 
-use super::cell::Verdict;
+use super::cell::{Cell, Verdict};
 use super::core::{Core, Farewell};
 use super::cork::Cork;
 use super::framed::Framed;
@@ -26,10 +26,15 @@ use tokio::time::Instant;
 /// next process could be at work on it. Half of it costs more in system calls than it gains.
 pub(super) const GATHER: usize = 32;
 
+/// After so much bulk those who read it have their turn, also while more is at hand: they keep step, what they read is still
+/// in the processor's cache, and their credit is on its way before the peer has used up what it has.
+const TURN: usize = 256 * 1024;
+
 /// The reader task: ends with the link.
 pub(super) async fn run(core: Arc<Core>, mut io: ReadHalf<Box<dyn Io>>, arrivals: Arrivals) {
     let mut input = Input::default();
-    let mut sorter = Sorter { core: Arc::clone(&core), arrivals, newest: 0, now: Instant::now(), clogged: false };
+    let mut sorter =
+        Sorter { core: Arc::clone(&core), arrivals, newest: 0, now: Instant::now(), clogged: false, bulk: 0 };
     loop {
         let ended = match poll_fn(|cx| input.poll(Pin::new(&mut io), cx, |portion| sorter.work(portion))).await {
             Ok(0) => format!("{} closed the connection without a goodbye", core.label),
@@ -40,6 +45,10 @@ pub(super) async fn run(core: Arc<Core>, mut io: ReadHalf<Box<dyn Io>>, arrivals
             Err(error) => format!("the connection to {} broke: {error}", core.label),
             Ok(_) => {
                 core.unflooded().await;
+                if sorter.bulk >= TURN {
+                    sorter.bulk = 0;
+                    tokio::task::yield_now().await;
+                }
                 continue;
             }
         };
@@ -77,6 +86,8 @@ struct Sorter {
     now: Instant,
     /// Whether too many replies waited when the frames at hand began to gather.
     clogged: bool,
+    /// Bulk that has come since those who read it had a turn.
+    bulk: usize,
 }
 
 impl Sorter {
@@ -181,7 +192,7 @@ impl Sorter {
         Ok(())
     }
 
-    fn stream(&self, kind: Kind, id: u32, payload: Payload<'_>) -> Result<(), Violation> {
+    fn stream(&mut self, kind: Kind, id: u32, payload: Payload<'_>) -> Result<(), Violation> {
         if let Some(bundle) = &self.core.bundle {
             if kind != Kind::Reset {
                 return Err("a stream on the control lane".into());
@@ -194,7 +205,7 @@ impl Sorter {
             return self.known(id);
         };
         match kind {
-            Kind::Data => match cell.accept(payload.into_bytes()) {
+            Kind::Data => match self.bulk(&cell, payload.into_bytes()) {
                 Verdict::Ok => {}
                 Verdict::Violation(what) => return Err(what.into()),
                 Verdict::Unwanted => {
@@ -219,6 +230,11 @@ impl Sorter {
             }
         }
         Ok(())
+    }
+
+    fn bulk(&mut self, cell: &Cell, bytes: Bytes) -> Verdict {
+        self.bulk += bytes.len();
+        cell.accept(bytes)
     }
 
     /// Whether `id` is of the peer's half.

@@ -26,8 +26,9 @@ use tokio::sync::mpsc;
 const CHUNK: usize = 64 * 1024;
 /// Bytes of a bare copy read at a time.
 const TAKE: usize = 256 * 1024;
-/// Pieces on their way to the thread that makes the digest.
-const WAITING: usize = 16;
+/// Bytes that are gathered for the thread that makes the digest, and how many times so many wait: as a worker does.
+const BATCH: usize = 256 * 1024;
+const WAITING: usize = 4;
 
 /// What is done with what comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,18 +114,27 @@ async fn take(stream: &mut Stream) -> std::io::Result<u64> {
 }
 
 async fn digest(stream: &mut Stream) -> anyhow::Result<u64> {
-    let (pieces, mut taken) = mpsc::channel::<Bytes>(WAITING);
+    let (pieces, mut taken) = mpsc::channel::<Vec<Bytes>>(WAITING);
     let hashing = tokio::task::spawn_blocking(move || {
         let mut hash = blake3::Hasher::new();
-        while let Some(piece) = taken.blocking_recv() {
-            hash.update(&piece);
+        while let Some(batch) = taken.blocking_recv() {
+            for piece in batch {
+                hash.update(&piece);
+            }
         }
         std::hint::black_box(hash.finalize());
         hash.count()
     });
+    let (mut batch, mut gathered) = (Vec::new(), 0);
     while let Some(piece) = stream.chunk().await? {
-        pieces.send(piece).await?;
+        gathered += piece.len();
+        batch.push(piece);
+        if gathered >= BATCH {
+            pieces.send(std::mem::take(&mut batch)).await?;
+            gathered = 0;
+        }
     }
+    pieces.send(batch).await?;
     drop(pieces);
     Ok(hashing.await?)
 }
