@@ -395,11 +395,11 @@ mod tests {
     fn credit_grows_with_a_long_path_and_stays_bounded() {
         let streams = Streams::default();
         let near = streams.open(2, 100).unwrap();
-        for rtt in [Some(Duration::ZERO), None] {
-            assert_eq!(drain(&streams, &near, rtt, 2 * FAST), INITIAL_CREDIT, "a short path needs no more");
-        }
-        for rtt in [Some(Duration::ZERO), None] {
-            assert_eq!(drain(&streams, &near, rtt, FAST / 2), NEAR, "but for a fast reader");
+        assert_eq!(drain(&streams, &near, Some(Duration::ZERO), 2 * FAST), INITIAL_CREDIT, "a short path needs no more");
+        for (rtt, time, span) in [(None, 2 * FAST, INITIAL_CREDIT), (Some(Duration::ZERO), FAST / 2, NEAR)] {
+            let cell = streams.open(100, 100).unwrap();
+            assert_eq!(drain(&streams, &cell, rtt, time), span, "only a fast reader needs more");
+            streams.remove(100);
         }
         let mut spans: Vec<u32> = Vec::new();
         for id in (4..40).step_by(2) {
