@@ -395,7 +395,11 @@ mod tests {
     fn credit_grows_with_a_long_path_and_stays_bounded() {
         let streams = Streams::default();
         let near = streams.open(2, 100).unwrap();
-        assert_eq!(drain(&streams, &near, Some(Duration::ZERO), 2 * FAST), INITIAL_CREDIT, "a short path needs no more");
+        assert_eq!(
+            drain(&streams, &near, Some(Duration::ZERO), 2 * FAST),
+            INITIAL_CREDIT,
+            "a short path needs no more"
+        );
         for (rtt, time, span) in [(None, 2 * FAST, INITIAL_CREDIT), (Some(Duration::ZERO), FAST / 2, NEAR)] {
             let cell = streams.open(100, 100).unwrap();
             assert_eq!(drain(&streams, &cell, rtt, time), span, "only a fast reader needs more");

@@ -421,9 +421,12 @@ async fn bulk_waits_for_the_answers_to_its_pings_and_nothing_else_does() {
     }
 }
 
+/// The peer's end of the link.
+type Reading = tokio::io::ReadHalf<Box<dyn crate::Io>>;
+
 /// Answers at once, and notes how many answers its peer could have read by then.
 struct Watching {
-    reading: Mutex<(tokio::io::ReadHalf<Box<dyn crate::Io>>, Vec<u8>)>,
+    reading: Mutex<(Reading, Vec<u8>)>,
     seen: Mutex<Vec<usize>>,
 }
 
