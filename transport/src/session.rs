@@ -208,6 +208,11 @@ impl Session {
         self.core().calls.count()
     }
 
+    /// Requests of the peer that wait for an answer of this side.
+    pub fn served(&self) -> usize {
+        self.core().served.count()
+    }
+
     /// Whether the session has ended or is about to: nothing more can be sent.
     pub fn is_closed(&self) -> bool {
         self.core().is_closing()

@@ -7,12 +7,17 @@ use longshore_wire::{Code, Failure, decode};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// An answer under way.
 pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// After so long an older session with the same node is closed: what is under way on it may finish.
 pub(super) const DRAIN: Duration = Duration::from_secs(2);
+/// It waits this much longer at most for requests that are under way then, in either direction.
+const UNDER_WAY: Duration = Duration::from_secs(10);
+/// How often they are looked at.
+const LOOK: Duration = Duration::from_millis(25);
 
 /// Answers what control nodes ask.
 pub(crate) trait Serve: Send + Sync + 'static {
@@ -75,11 +80,15 @@ fn retire_older(peers: &Peers, session: &Session, number: u64) {
     peers.0.tracker.spawn(async move {
         tokio::select! {
             () = stop.cancelled() => (),
-            () = tokio::time::sleep(DRAIN) => (),
+            () = sleep(DRAIN) => (),
             // It has not lasted: the older one is what there is.
             _ = newer.closed() => return,
         }
+        let until = Instant::now() + UNDER_WAY;
         for session in older {
+            while session.calls() + session.served() > 0 && Instant::now() < until && !stop.is_cancelled() {
+                sleep(LOOK).await;
+            }
             session.close(Failure::new(Code::Conflict, "a newer session between the same two nodes has taken over"));
         }
     });
