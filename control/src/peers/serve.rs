@@ -7,7 +7,7 @@ use longshore_wire::{Code, Failure, decode};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 
 /// An answer under way.
 pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -78,20 +78,26 @@ fn retire_older(peers: &Peers, session: &Session, number: u64) {
     }
     let (stop, newer) = (peers.0.stop.clone(), session.clone());
     peers.0.tracker.spawn(async move {
+        let quiet = async {
+            sleep(DRAIN).await;
+            let _ = timeout(UNDER_WAY, until_idle(&older)).await;
+        };
         tokio::select! {
             () = stop.cancelled() => (),
-            () = sleep(DRAIN) => (),
+            () = quiet => (),
             // It has not lasted: the older one is what there is.
             _ = newer.closed() => return,
         }
-        let until = Instant::now() + UNDER_WAY;
         for session in older {
-            while session.calls() + session.served() > 0 && Instant::now() < until && !stop.is_cancelled() {
-                sleep(LOOK).await;
-            }
             session.close(Failure::new(Code::Conflict, "a newer session between the same two nodes has taken over"));
         }
     });
+}
+
+async fn until_idle(sessions: &[Session]) {
+    while sessions.iter().any(|session| session.calls() + session.served() > 0) {
+        sleep(LOOK).await;
+    }
 }
 
 async fn dispatch(peers: &Peers, session: &Session, mut inbound: Inbound) {

@@ -25,6 +25,23 @@ impl Serve for Name {
     }
 }
 
+/// Answers when it is told to.
+struct Later(CancellationToken);
+
+impl Serve for Later {
+    fn request(&self, _from: Peer, _request: PeerRequest) -> Answer<Result<Vec<u8>, Failure>> {
+        let told = self.0.clone();
+        Box::pin(async move {
+            told.cancelled().await;
+            Ok(b"later".to_vec())
+        })
+    }
+
+    fn open(&self, _from: Peer, _head: OpenPeer, stream: Stream) -> Answer<()> {
+        Box::pin(async move { stream.reset(Failure::new(Code::Unsupported, "no streams")) })
+    }
+}
+
 fn secret() -> Secret {
     Secret::from_bytes(b"a secret of the control nodes").unwrap()
 }
@@ -121,4 +138,34 @@ async fn the_older_session_stays_when_the_newer_one_does_not_last() {
     assert_eq!(ask(&b, &a).await, Ok(a.me().node.to_string().into_bytes()));
     a.stop(PATIENCE).await;
     b.stop(PATIENCE).await;
+}
+
+/// Asks one way over a session that a newer one supersedes meanwhile.
+async fn superseded_meanwhile(asker: usize) {
+    let nodes = [peers(1), peers(2)];
+    let [a, b] = &nodes;
+    let verifier = make_verifier(&secret(), "control", Role::Control, MIN_ITERATIONS);
+    let tell = CancellationToken::new();
+    for peers in &nodes {
+        peers.serve_group(Arc::new(Later(tell.clone())));
+    }
+    connect(a, b, &verifier).await;
+    let older = a.session(b.me().node).unwrap();
+    let asked = async { ask(&nodes[asker], &nodes[1 - asker]).await };
+    let meanwhile = async {
+        until("the request is under way", || older.calls() + older.served() == 1).await;
+        connect(b, a, &verifier).await;
+        let closed = timeout(serve::DRAIN * 2, older.closed()).await;
+        assert!(closed.is_err(), "a request was under way: {closed:?}");
+        tell.cancel();
+    };
+    assert_eq!(tokio::join!(asked, meanwhile).0, Ok(b"later".to_vec()));
+    until("the older one is closed", || of(a, b) == 1 && of(b, a) == 1).await;
+    a.stop(PATIENCE).await;
+    b.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_superseded_session_finishes_what_is_under_way() {
+    tokio::join!(superseded_meanwhile(0), superseded_meanwhile(1));
 }

@@ -213,17 +213,19 @@ impl Connector {
         let mut troubles = Troubles::default();
         let mut race = Race::new(resolution.endpoints, &self.dial);
         while let Some(dialled) = race.next().await {
-            let entered = match self.enter(dialled).await {
-                Ok(line) => self.settle(line).await,
-                Err(trouble) => Err(trouble),
-            };
-            match entered {
+            match self.arrive(dialled).await {
                 Ok(driven) => return Ok(driven),
                 Err(found) if found.everywhere => return Err(found),
                 Err(found) => troubles.add(found),
             }
         }
         Err(troubles.whole("the cluster's URIs lead to no endpoint"))
+    }
+
+    /// Enters over a connection, and goes on to the owner.
+    async fn arrive(&self, dialled: Dialled) -> Result<Driven, Trouble> {
+        let line = self.enter(dialled).await?;
+        self.settle(line).await
     }
 
     /// Enters a new owner while the present session goes on.
@@ -289,11 +291,7 @@ impl Connector {
         let endpoints = self.safe_endpoints(&steer.addresses, steer.present, &mut troubles).await;
         let mut race = Race::new(endpoints, &self.brief());
         while let Some(dialled) = race.next().await {
-            let entered = match self.enter(dialled).await {
-                Ok(line) => self.settle(line).await,
-                Err(trouble) => Err(trouble),
-            };
-            match entered {
+            match self.arrive(dialled).await {
                 Ok(driven) => return Ok(driven),
                 Err(found) => troubles.add(found),
             }
