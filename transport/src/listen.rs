@@ -401,6 +401,11 @@ mod tests {
             assert!(matches!(error, UpgradeError::Timeout { stage, .. } if stage == awaited), "{error}");
             assert_eq!(client.read(&mut [0; 16]).await.unwrap_or(0), 0, "the client sees the end");
         }
+        // Over plain TCP nothing comes before the handshake, which goes on by the same clock.
+        let listener = listen(Transport::Tcp, 1).await;
+        let _client = connect(&listener).await;
+        let link = listener.accept().await.unwrap().upgrade().await.unwrap();
+        assert!(link.prove_by.is_some_and(|by| by <= Instant::now() + UPGRADE_TIMEOUT));
     }
 
     async fn connect(listener: &Listener) -> TcpStream {

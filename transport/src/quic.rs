@@ -31,8 +31,6 @@ const CONTROL_PRIORITY: i32 = 1;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes that a peer may send before they are read, on all streams of a connection that nobody has widened.
 const WINDOW: u32 = 256 * 1024;
-/// Bytes that we hold until the peer acknowledges them.
-const SEND_WINDOW: u64 = 4 * 1024 * 1024;
 /// Silence after which the connection is dropped. Sessions notice far earlier; this ends what no session watches.
 const IDLE: Duration = Duration::from_secs(120);
 /// Before anything is known of the path; the RFC's 333 ms would make a lost first packet cost a second.
@@ -46,7 +44,6 @@ fn transport(streams: u32) -> Arc<TransportConfig> {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(WINDOW))
-        .send_window(SEND_WINDOW)
         .initial_rtt(INITIAL_RTT)
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE.as_millis() as u32))));

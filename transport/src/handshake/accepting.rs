@@ -172,4 +172,15 @@ mod tests {
         let error = accept_within(link, &side, Duration::from_millis(30)).await.unwrap_err();
         assert!(matches!(error, HandshakeError::Timeout { stage: "the hello", .. }), "{error}");
     }
+
+    #[tokio::test]
+    async fn the_listeners_clock_goes_on() {
+        let (mut link, _silent) = crate::memory_pair();
+        link.prove_by = Some(Instant::now() + Duration::from_millis(30));
+        let side = Patient(Identity::new(NodeId::from_u128(1), Role::Control, "prod", "0"));
+        let accepting = accept_within(link, &side, Duration::from_secs(3600));
+        let error =
+            tokio::time::timeout(Duration::from_secs(20), accepting).await.expect("it ends in time").unwrap_err();
+        assert!(matches!(error, HandshakeError::Timeout { stage: "the hello", .. }), "{error}");
+    }
 }

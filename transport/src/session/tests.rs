@@ -106,6 +106,21 @@ fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i / 7) as u8 ^ (i >> 16) as u8).collect()
 }
 
+/// A process that was stopped has heard nothing meanwhile, which says nothing of its peers.
+#[tokio::test]
+async fn who_was_stopped_looks_first_and_keeps_the_session() {
+    let (ping_every, lost_after) = (Duration::from_millis(100), Duration::from_millis(500));
+    let options = SessionOptions { ping_every, lost_after, ..SessionOptions::default() };
+    let ((here, _in), (_there, inbound)) = pair_with(&options);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(echo(inbound));
+    assert_eq!(soon(here.request(b"before".to_vec(), SOON)).await.unwrap(), &b"before"[..]);
+    // This thread is all that runs: neither end is looked after.
+    std::thread::sleep(3 * lost_after);
+    assert!(timeout(lost_after / 2, here.closed()).await.is_err(), "lost: {:?}", here.closed().await);
+    assert_eq!(soon(here.request(b"after".to_vec(), SOON)).await.unwrap(), &b"after"[..]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_and_streams_over_every_link() {
     for ((here, _in), (_there, inbound)) in [pair(), tcp_pair().await] {

@@ -142,6 +142,40 @@ async fn lost_bulk_does_not_hold_up_control() {
     tasks.shutdown().await;
 }
 
+/// Together they have far more under way than fits a narrow path: all of it is on its way before a control frame can be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn much_unacknowledged_bulk_does_not_hold_up_control() {
+    const STREAMS: usize = 60;
+    let (mut tasks, cluster, listener) = (JoinSet::new(), Cluster::new(), listen(Transport::Quic).await);
+    let (way, _lost) = lossy(listener.local_addr(), &mut tasks).await;
+    let (endpoint, options) = (endpoint(Transport::Quic, way), DialOptions::new(client_tls()));
+    let (dialled, accepted) = tokio::join!(dial(&endpoint, &options), accept(&listener));
+    let ((worker, _kept), (_control, inbound)) = sessions(&cluster, (dialled.unwrap(), accepted)).await;
+    tasks.spawn(sink(inbound, Arc::default()));
+    let idle = round_trip(&worker, 11).await;
+    let full = Arc::new(AtomicUsize::new(0));
+    for _ in 0..STREAMS {
+        let mut bulk = worker.open(b"bulk".to_vec()).await.unwrap();
+        let full = Arc::clone(&full);
+        tasks.spawn(async move {
+            while bulk.write_all(&[5; 64 * 1024]).await.is_ok() {
+                full.fetch_add(64, Ordering::Relaxed);
+            }
+        });
+    }
+    let much = async {
+        while full.load(Ordering::Relaxed) < 20 * 1024 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(PATIENCE, much).await;
+    assert!(in_time.is_ok(), "only {} KiB are taken", full.load(Ordering::Relaxed));
+    let busy = round_trip(&worker, 15).await;
+    println!("round trip idle {idle:?}, beside the bulk {busy:?}, {} KiB taken", full.load(Ordering::Relaxed));
+    assert!(busy < idle * 6, "{busy:?} instead of {idle:?}");
+    tasks.shutdown().await;
+}
+
 /// More streams than the windows that a connection takes in: all are open at once, and none waits for another's end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_streams_go_on_beside_one_another() {

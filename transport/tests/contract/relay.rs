@@ -19,6 +19,7 @@ on_every_carrier!(
     a_handler_that_panics_ends_its_session,
     a_relay_gives_answers_back_as_they_are,
     a_relay_keeps_the_deadline,
+    what_is_too_late_is_not_relayed,
     a_cancel_crosses_the_relay,
     a_lost_asker_cancels_behind_the_relay,
     a_lost_worker_is_told_with_its_outcome,
@@ -30,6 +31,8 @@ on_every_carrier!(
 );
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Body of a request whose time is over when the relay comes to it.
+const OVERDUE: &[u8] = b"overdue";
 
 async fn session(carrier: Carrier, number: u128, taker: Option<Arc<dyn Handler>>) -> (Session, Inbound, Session) {
     let cluster = Cluster::new();
@@ -54,8 +57,11 @@ struct Relay {
 }
 
 impl Handler for Relay {
-    fn request(&self, request: Request) {
+    fn request(&self, mut request: Request) {
         let body = request.body.clone();
+        if &body[..] == OVERDUE {
+            request.deadline = Instant::now() - Duration::from_secs(1);
+        }
         request.pass(self.to.get().unwrap(), body);
     }
 
@@ -204,6 +210,20 @@ async fn a_relay_keeps_the_deadline(carrier: Carrier) {
         request.cancelled().cancelled().await;
     };
     tokio::join!(ask, work);
+}
+
+async fn what_is_too_late_is_not_relayed(carrier: Carrier) {
+    let mut line = line(carrier).await;
+    let ask = async {
+        let late = line.asker.request(OVERDUE.to_vec(), PATIENCE).await.unwrap_err();
+        assert_eq!((late.code, late.outcome), (Code::Timeout, Outcome::NotDone), "{late}");
+        assert_eq!(line.asker.request(b"in time".to_vec(), PATIENCE).await.unwrap(), &b"in time"[..]);
+    };
+    tokio::join!(ask, async {
+        let first = next_request(&mut line.inbound).await;
+        let body = first.body.clone();
+        first.answer(body);
+    });
 }
 
 async fn a_cancel_crosses_the_relay(carrier: Carrier) {

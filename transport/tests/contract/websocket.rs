@@ -5,7 +5,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use longshore_transport::{DialError, DialOptions, Link, UpgradeError, dial};
 use longshore_wire::Transport;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -126,6 +126,26 @@ async fn another_path_is_not_found() {
     let (dialled, upgraded) = tokio::join!(dial(&endpoint, &options), upgrade);
     assert!(matches!(dialled, Err(DialError::Status { status: 404, .. })), "{dialled:?}");
     assert!(matches!(upgraded, Err(UpgradeError::WebSocket { .. })), "{upgraded:?}");
+}
+
+/// Balancers choose by it: the name that was dialled, wherever it leads.
+#[tokio::test]
+async fn the_opening_names_the_host_that_was_dialled() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut endpoint = endpoint(Transport::Ws, listener.local_addr().unwrap());
+    endpoint.host = "edge.example.".to_owned();
+    let options = DialOptions::new(client_tls());
+    let (dialled, head) = tokio::join!(dial(&endpoint, &options), async {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(tcp.read_u8().await.unwrap());
+        }
+        String::from_utf8(head).unwrap()
+    });
+    assert!(dialled.is_err(), "nobody has answered");
+    let hosts: Vec<&str> = head.lines().filter_map(|line| line.strip_prefix("Host: ")).collect();
+    assert_eq!(hosts, [format!("edge.example:{}", endpoint.address.port())], "{head}");
 }
 
 #[tokio::test]

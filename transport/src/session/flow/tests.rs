@@ -136,6 +136,16 @@ fn a_path_that_becomes_longer_is_used_again() {
 }
 
 #[test]
+fn a_path_that_becomes_wider_is_used_again() {
+    let mut simulation = Simulation::new();
+    simulation.run(&line(500_000, 200 * MS), 9_000 * MS, 64 << 20);
+    let wider = line(50_000_000, 200 * MS);
+    simulation.run(&wider, 6_000 * MS, 64 << 20);
+    let shown = simulation.run(&wider, 3_000 * MS, 64 << 20);
+    assert!(shown.used > 0.95, "{shown:?}");
+}
+
+#[test]
 fn the_queue_of_others_does_not_starve_it() {
     let mut simulation = Simulation::new();
     simulation.run(&line(NARROW_LINE, MS), 2_000 * MS, 16 << 20);
