@@ -28,6 +28,7 @@ mod netns_loss;
 mod netns_quic;
 mod netns_shore;
 mod older;
+mod older_more;
 mod outcome;
 mod powercut;
 mod process;

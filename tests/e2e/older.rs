@@ -23,20 +23,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-const OLD_WORKER: &str = "01J8Y1MPJT00000000000000W1";
+pub(crate) const OLD_WORKER: &str = "01J8Y1MPJT00000000000000W1";
 const OLD_CLIENT: &str = "01J8Y1MPJT00000000000000C1";
-const OLD_CONTROL: &str = "01J8Y1MPJT00000000000000C7";
+pub(crate) const OLD_CONTROL: &str = "01J8Y1MPJT00000000000000C7";
 const NEXT_CONTROL: &str = "01J8Y1MPJT00000000000000C8";
 const OLD_SECRET: &str = "a secret of long ago, and long enough";
-const BOOT: &str = "01J8Y1MPJT00000000000000B1";
+pub(crate) const BOOT: &str = "01J8Y1MPJT00000000000000B1";
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-fn who(single: &Single, node: &str, role: &'static str) -> Who {
+pub(crate) fn who(single: &Single, node: &str, role: &'static str) -> Who {
     let secret = single.secret(&format!("{role}.secret"));
     Who { node: node.to_owned(), role, credential: role, cluster: "test".to_owned(), secret }
 }
 
-fn address(single: &Single) -> SocketAddr {
+pub(crate) fn address(single: &Single) -> SocketAddr {
     (single.subnet.host(1), TCP_PORT).into()
 }
 
@@ -56,7 +56,7 @@ fn new_worker(single: &Single) -> Process {
     worker
 }
 
-fn wait_ready(single: &Single, name: &str) {
+pub(crate) fn wait_ready(single: &Single, name: &str) {
     wait_for(&format!("{name} to be driven"), || {
         let node = single.cli().try_json(&["node", "show", name])?;
         (node["state"] == "ready").then_some(()).ok_or_else(|| node.to_string())
@@ -68,7 +68,7 @@ fn node_id(single: &Single, name: &str) -> String {
 }
 
 /// A folder with an app whose archive is larger than a stream's first credit.
-fn app(dir: &Path) -> PathBuf {
+pub(crate) fn app(dir: &Path) -> PathBuf {
     let folder = dir.join("old-app");
     std::fs::create_dir(&folder).unwrap();
     let toml = "name = \"old-app\"\nruntime = \"exec\"\n[flows.main]\nentry = [\"./run.sh\"]\n";
@@ -80,7 +80,7 @@ fn app(dir: &Path) -> PathBuf {
 }
 
 /// Asks as a client of the present version does.
-fn ask_newly(single: &Single, asked: &FromClient) -> Result<Vec<u8>, Failure> {
+pub(crate) fn ask_newly(single: &Single, asked: &FromClient) -> Result<Vec<u8>, Failure> {
     stranger::run(async {
         let link = stranger::connect(single, Transport::Tcp).await;
         let proven = stranger::proven(single, link, (Role::Client, "client", "client.secret")).await.unwrap();
@@ -90,7 +90,7 @@ fn ask_newly(single: &Single, asked: &FromClient) -> Result<Vec<u8>, Failure> {
     })
 }
 
-fn relay(node: &str, number: u128, class: &str, body: &[u8]) -> FromClient {
+pub(crate) fn relay(node: &str, number: u128, class: &str, body: &[u8]) -> FromClient {
     let (id, node) = (RequestId::from_u128(number), node.parse::<NodeId>().unwrap());
     FromClient::Relay(Relay { id, node, class: class.to_owned(), body: body.to_vec() })
 }
@@ -362,7 +362,7 @@ fn workers_of_version_1_are_told_where_to_go() {
     });
     let NotifyWorker::Moved { name, addresses, .. } = moved.seen().notices.remove(0);
     assert_eq!((name.as_str(), addresses), ("control-2", vec![Uri(there.clone())]));
-    // These speak plain TCP only, and stay: that is ended, in words that version 1 understands.
+    // These do not follow: that is ended, in words that version 1 understands.
     let goodbye = wait_for("the goodbye", || moved.seen().goodbye.ok_or_else(|| "none".to_owned()));
     assert_eq!((goodbye.reason.code.as_str(), goodbye.go_to.first()), ("not_owner", Some(&Uri(there))), "{goodbye:?}");
     let strange: Vec<String> = workers.iter().flat_map(|worker| worker.session.strange()).collect();

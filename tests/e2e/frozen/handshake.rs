@@ -1,5 +1,7 @@
-//! FROZEN, never to be changed: the handshake of version 1, both sides, over plain TCP.
+//! FROZEN, never to be changed: the handshake of version 1: the dialler's side over every carrier, the acceptor's over
+//! plain TCP.
 
+use super::carrier::{Carrier, Line, connect};
 use super::messages::{Challenge, FromAcceptor, FromDialler, Hello, Proof, decode, encode};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::{digest, hmac, pbkdf2};
@@ -28,7 +30,13 @@ pub(crate) struct Who {
 
 /// Proves itself to a control node; gives the connection, behind which the session begins.
 pub(crate) fn dial(address: SocketAddr, who: &Who) -> Result<TcpStream, String> {
-    let mut stream = open(TcpStream::connect(address)).map_err(|error| error.to_string())?;
+    dial_over(Carrier::Tcp, address, who)
+}
+
+/// As [`dial`], over this carrier.
+pub(crate) fn dial_over(carrier: Carrier, address: SocketAddr, who: &Who) -> Result<TcpStream, String> {
+    let Line { stream, exporter } = connect(carrier, address).map_err(|error| error.to_string())?;
+    let mut stream = open(Ok(stream)).map_err(|error| error.to_string())?;
     let hello = encode(&FromDialler::Hello(Hello {
         versions: (1, 1),
         node: who.node.clone(),
@@ -37,7 +45,7 @@ pub(crate) fn dial(address: SocketAddr, who: &Who) -> Result<TcpStream, String> 
         cluster: who.cluster.clone(),
         cluster_id: None,
         credential: who.credential.to_owned(),
-        binding: "none".to_owned(),
+        binding: if exporter.is_some() { "tls_exporter" } else { "none" }.to_owned(),
         nonce: nonce(),
         release: "0.1.0".to_owned(),
     }));
@@ -50,7 +58,8 @@ pub(crate) fn dial(address: SocketAddr, who: &Who) -> Result<TcpStream, String> 
     let same = (challenge.version, challenge.role.as_str(), challenge.cluster.as_str());
     assert_eq!(same, (1, "control", who.cluster.as_str()), "the newest version that both speak is 1");
     assert!(challenge.nonce.len() == 32 && (8..=64).contains(&challenge.salt.len()));
-    let keys = Keys::of(&who.secret, &challenge.salt, challenge.iterations);
+    let bound = exporter.map_or_else(Vec::new, Vec::from);
+    let keys = Keys { bound, ..Keys::of(&who.secret, &challenge.salt, challenge.iterations) };
     write(&mut stream, &encode(&FromDialler::Proof(Proof { proof: keys.dialler(&hello, &raw) })));
     match decode(&read(&mut stream)?)? {
         FromAcceptor::Welcome(welcome) => {
@@ -127,6 +136,8 @@ fn read(stream: &mut TcpStream) -> Result<Vec<u8>, String> {
 struct Keys {
     client: [u8; 32],
     server: [u8; 32],
+    /// The exporter of TLS; nothing over plain TCP.
+    bound: Vec<u8>,
 }
 
 impl Keys {
@@ -134,27 +145,26 @@ impl Keys {
         let mut salted = [0; 32];
         let rounds = NonZeroU32::new(rounds).unwrap();
         pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, salt, secret.as_bytes(), &mut salted);
-        Self { client: mac(&salted, b"Client Key"), server: mac(&salted, b"Server Key") }
+        Self { client: mac(&salted, b"Client Key"), server: mac(&salted, b"Server Key"), bound: Vec::new() }
     }
 
     fn dialler(&self, hello: &[u8], challenge: &[u8]) -> ByteBuf {
         let stored = digest::digest(&digest::SHA256, &self.client);
-        let signature = mac(stored.as_ref(), &signed(b"dialler proves", hello, challenge));
+        let signature = mac(stored.as_ref(), &self.signed(b"dialler proves", hello, challenge));
         ByteBuf::from(self.client.iter().zip(signature).map(|(a, b)| a ^ b).collect::<Vec<u8>>())
     }
 
     fn acceptor(&self, hello: &[u8], challenge: &[u8]) -> ByteBuf {
-        ByteBuf::from(mac(&self.server, &signed(b"acceptor proves", hello, challenge)))
+        ByteBuf::from(mac(&self.server, &self.signed(b"acceptor proves", hello, challenge)))
+    }
+
+    fn signed(&self, by: &[u8], hello: &[u8], challenge: &[u8]) -> Vec<u8> {
+        let parts: [&[u8]; 5] = [b"longshore-v1", by, hello, challenge, &self.bound];
+        let part = |part: &&[u8]| [&u32::try_from(part.len()).unwrap().to_be_bytes(), *part].concat();
+        parts.iter().flat_map(part).collect()
     }
 }
 
 fn mac(key: &[u8], data: &[u8]) -> [u8; 32] {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data).as_ref().try_into().unwrap()
-}
-
-/// Nothing of TLS is in it: this is plain TCP.
-fn signed(by: &[u8], hello: &[u8], challenge: &[u8]) -> Vec<u8> {
-    let parts: [&[u8]; 5] = [b"longshore-v1", by, hello, challenge, b""];
-    let part = |part: &&[u8]| [&u32::try_from(part.len()).unwrap().to_be_bytes(), *part].concat();
-    parts.iter().flat_map(part).collect()
 }

@@ -303,9 +303,20 @@ pub(crate) enum FromClient {
     Request { node: String, request: ClassRequest },
 }
 
-/// Of the requests among control nodes, those that need no Raft.
+/// Of the requests among control nodes, those that a node without a log understands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum PeerRequest {
+    Raft { rpc: String, body: ByteBuf },
+    Join(Join),
     Worker { node: String, request: ClassRequest },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Join {
+    pub(crate) node: String,
+    pub(crate) name: String,
+    pub(crate) boot: String,
+    pub(crate) addresses: Vec<Uri>,
+    pub(crate) release: String,
 }

@@ -1,7 +1,8 @@
 //! FROZEN, never to be changed: a worker that speaks version 1. It takes archives, says that it runs what it is ordered to
 //! run, and answers `echo`.
 
-use super::handshake::{Who, dial};
+use super::carrier::Carrier;
+use super::handshake::{Who, dial_over};
 use super::messages::{
     Accepted, Attach, AttachReply, ClassRequest, Failure, Goodbye, KvReply, KvRequest, LogRequest, NotifyWorker,
     OpenWorker, Order, Report, StreamResult, TaskKv, TaskStatus, ToControl, ToWorker, decode, encode,
@@ -40,7 +41,12 @@ pub(crate) struct Worker {
 impl Worker {
     /// Comes with this name and asks to be driven.
     pub(crate) fn enter(address: SocketAddr, who: &Who, name: &str, boot: &str) -> Self {
-        let (session, events) = Session::start(dial(address, who).unwrap(), true);
+        Self::enter_over(Carrier::Tcp, address, who, name, boot)
+    }
+
+    /// As [`Self::enter`], over this carrier.
+    pub(crate) fn enter_over(carrier: Carrier, address: SocketAddr, who: &Who, name: &str, boot: &str) -> Self {
+        let (session, events) = Session::start(dial_over(carrier, address, who).unwrap(), true);
         let attach = ToControl::Attach(Attach {
             name: name.to_owned(),
             boot: boot.to_owned(),
