@@ -124,6 +124,11 @@ impl Outbox {
         }
     }
 
+    /// Bytes of control frames that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.control.len()
+    }
+
     /// Whether senders may add frames.
     pub(super) fn has_room(&self) -> bool {
         self.control.len() < ROOM

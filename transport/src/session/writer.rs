@@ -28,6 +28,8 @@ const AHEAD: Duration = Duration::from_millis(2);
 const LEAST: usize = 4 * 1024;
 /// Largest data frame while several streams take turns.
 const TURN: usize = 16 * 1024;
+/// So many bytes of control frames need no company: they are written without waiting for what others may add.
+const COMPANY: usize = 1024;
 /// Pieces of one vectored write.
 const SLICES: usize = 16;
 
@@ -220,7 +222,7 @@ fn frame(queue: &mut Chunks, kind: Kind, id: u32, payload: Bytes) {
 pub(super) async fn run(core: Arc<Core>) -> io::Result<()> {
     loop {
         core.work.notified().await;
-        if core.is_busy() {
+        if core.is_busy() && core.outbox().waiting() < COMPANY {
             // Lets those run who were woken together with the sender, so that their frames share one write.
             tokio::task::yield_now().await;
         }
