@@ -3,6 +3,7 @@
 //! | path | methods |
 //! |---|---|
 //! | `/v1/cluster`, `/v1/cluster/voters` | GET; GET, PUT `{voters}` |
+//! | `/v1/events?after=&follow=` | GET: server-sent events; `Last-Event-ID` |
 //! | `/v1/nodes?where=`, `/v1/nodes/N`, `/v1/nodes/N/request` | GET; GET, DELETE; POST `{class, body, timeout_ms, id}` |
 //! | `/v1/nodes/N/requests/ID?boot=` | GET: what became of a request |
 //! | `/v1/nodes/connect` | POST `{uri}`: this node dials a worker that listens |
@@ -21,6 +22,7 @@ mod apps;
 mod base64;
 mod cluster;
 mod credentials;
+mod events;
 mod health;
 mod instances;
 mod kv;
@@ -83,6 +85,7 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
     Router::new()
         .route("/v1/cluster", get(cluster::status))
         .route("/v1/cluster/voters", get(cluster::voters).put(cluster::set_voters))
+        .route("/v1/events", get(events::events))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/connect", post(nodes::connect))
         .route("/v1/nodes/{node}", get(nodes::show).delete(nodes::remove).patch(nodes::change))

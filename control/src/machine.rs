@@ -11,10 +11,12 @@
 //! Must never publish a state that is not committed, nor keep a snapshot file that has not been checked.
 
 mod error;
+mod journal;
 mod snapshots;
 mod view;
 
 pub(crate) use error::MachineError;
+pub(crate) use journal::{Cursor, Event, Gap, Journal, Part, Picture, What};
 pub(crate) use snapshots::{Meta, SnapshotFile, Snapshots};
 pub(crate) use view::View;
 
@@ -32,6 +34,9 @@ pub(crate) struct Machine {
     state: State,
     meta: Meta,
     view: View,
+    picture: Picture,
+    /// What led to the picture and is not shown to readers yet.
+    news: Vec<Event>,
 }
 
 /// The state at one moment, for a snapshot.
@@ -50,8 +55,9 @@ impl Machine {
     pub(crate) fn restore(folder: &Path) -> Result<Self, MachineError> {
         let snapshots = Snapshots::open(folder)?;
         let (state, meta) = snapshots.restore()?.unwrap_or_default();
-        let view = View::new(state.clone(), meta.applied);
-        Ok(Self { snapshots, state, meta, view })
+        let picture = Picture::of(&state, &meta);
+        let view = View::new(state.clone(), picture.clone());
+        Ok(Self { snapshots, state, meta, view, picture, news: Vec::new() })
     }
 
     /// What is applied, and who belongs to the group.
@@ -78,7 +84,7 @@ impl Machine {
         for entry in entries {
             outcomes.push(self.apply_one(entry)?);
         }
-        self.view.publish(&self.state, self.meta.applied);
+        self.view.publish(&self.state, self.picture.clone(), std::mem::take(&mut self.news));
         Ok(outcomes)
     }
 
@@ -98,6 +104,9 @@ impl Machine {
             }
         };
         self.meta.applied = Some(position);
+        let next = self.picture.next(&self.state, &self.meta);
+        self.news.extend(self.picture.until(&next, position.index));
+        self.picture = next;
         Ok(outcomes)
     }
 
@@ -110,7 +119,9 @@ impl Machine {
     pub(crate) fn replace(&mut self, state: State, meta: Meta) {
         self.state = state;
         self.meta = meta;
-        self.view.publish(&self.state, self.meta.applied);
+        self.news.clear();
+        self.picture = Picture::of(&self.state, &self.meta);
+        self.view.replace(&self.state, self.picture.clone());
     }
 }
 

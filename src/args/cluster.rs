@@ -10,6 +10,19 @@ pub(crate) enum Cluster {
     Status,
     /// The members only
     Members,
+    /// All nodes, then who joins, leaves and changes, as it happens
+    Events(Events),
+}
+
+/// Which events.
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Go on behind the event with this id, from any control node
+    #[arg(long, value_name = "ID")]
+    pub(crate) after: Option<String>,
+    /// End with what is known now
+    #[arg(long)]
+    pub(crate) no_follow: bool,
 }
 
 /// `longshore node`

@@ -1,5 +1,7 @@
 //! `longshore cluster`: the control group.
 
+mod events;
+
 use super::{Remote, items};
 use crate::args::cluster::Cluster;
 use crate::client::Call;
@@ -7,6 +9,9 @@ use crate::output::{self, Table, cell};
 use serde_json::Value;
 
 pub(super) async fn cluster(remote: &Remote, args: &Cluster) -> anyhow::Result<()> {
+    if let Cluster::Events(args) = args {
+        return events::events(remote, args).await;
+    }
     let status = remote.client.json(Call::get("/v1/cluster")).await?;
     match args {
         Cluster::Status => remote.print(&status, |status| {
@@ -14,7 +19,7 @@ pub(super) async fn cluster(remote: &Remote, args: &Cluster) -> anyhow::Result<(
             output::line("")?;
             members(remote, &status["members"])
         }),
-        Cluster::Members => remote.print(&status["members"], |list| members(remote, list)),
+        Cluster::Members | Cluster::Events(_) => remote.print(&status["members"], |list| members(remote, list)),
     }
 }
 

@@ -17,6 +17,7 @@ mod read;
 mod record;
 mod registry;
 pub mod ring;
+mod roster;
 pub mod selector;
 pub mod snapshot;
 
@@ -27,4 +28,5 @@ pub use machine::{REMEMBERED, State};
 pub use record::{App, AppVersion, CloneAlarm, Cluster, Instance, Node, Task, Via, Wanted};
 pub use registry::SHORT_ID_REST;
 pub use ring::Ring;
+pub use roster::{Change, Parting, Roster, Standing, standing_of};
 pub use selector::Selector;

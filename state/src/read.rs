@@ -222,7 +222,7 @@ impl State {
     }
 }
 
-fn key<'a, K, V>(item: &DiffItem<'a, 'a, K, V>) -> &'a K {
+pub(crate) fn key<'a, K, V>(item: &DiffItem<'a, 'a, K, V>) -> &'a K {
     match item {
         DiffItem::Add(key, _) | DiffItem::Remove(key, _) | DiffItem::Update { old: (key, _), .. } => key,
     }

@@ -18,6 +18,7 @@ mod dialback;
 mod discovery;
 mod disk;
 mod dns;
+mod events;
 mod flood;
 mod frozen;
 mod middlebox;

@@ -6,10 +6,10 @@ use super::{Answer, Api, Context};
 use axum::extract::Path;
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use longshore_state::{Command, Node, Selector, State};
+use longshore_state::{Command, Node, Selector, State, standing_of};
 use longshore_wire::kv::Consistency;
 use longshore_wire::task::NodeState;
-use longshore_wire::{ClusterUri, Code, Epoch, Failure};
+use longshore_wire::{ClusterUri, Code, Failure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -101,7 +101,7 @@ impl Context {
             "short_id": node.short_id,
             "generation": node.generation,
             "roles": node.roles,
-            "state": state_of(node, owned.map(|(_, epoch)| epoch)),
+            "state": standing_of(node, owned.map(|(_, epoch)| epoch)),
             "alive": node.is_control().then_some(node.alive),
             "labels": node.labels,
             "owner": owned.map(|(owner, _)| owner),
@@ -117,16 +117,5 @@ impl Context {
             "version": node.release,
             "since": node.since_ms,
         })
-    }
-}
-
-/// A control node has no state of its own beside being heard. What a former owner told of a worker is out of date: until
-/// the present one has spoken, the worker is on its way to it.
-fn state_of(node: &Node, epoch: Option<Epoch>) -> NodeState {
-    match (node.is_worker(), node.alive) {
-        (true, _) if node.via.is_some() && epoch.is_some_and(|epoch| node.told != epoch) => NodeState::Connecting,
-        (true, _) => node.state,
-        (false, true) => NodeState::Ready,
-        (false, false) => NodeState::NotConnected,
     }
 }

@@ -103,3 +103,79 @@ fn readers_see_whole_batches() {
     let after = view.state();
     assert_eq!((value(&after, "a"), value(&after, "b")), (Some(b"2".to_vec()), Some(b"2".to_vec())));
 }
+
+fn members(voters: &[u64], learners: &[u64]) -> Payload {
+    let ids = |numbers: &[u64]| numbers.iter().copied().map(NodeId::from).collect::<std::collections::BTreeSet<_>>();
+    Payload::Members(Members { voters: vec![ids(voters)], nodes: &ids(voters) | &ids(learners) })
+}
+
+fn control(node: u64) -> Command {
+    Command::RegisterControl(longshore_state::ControlNode {
+        node: NodeId::from(node),
+        name: format!("control-{node}"),
+        boot: RequestId::from_u128(1),
+        addresses: vec![],
+        release: String::new(),
+    })
+}
+
+/// A log with a bit of everything.
+fn eventful() -> Vec<Entry> {
+    let mut log = vec![
+        entry(0, members(&[1], &[])),
+        proposals(1, vec![init(), control(1)]),
+        proposals(2, vec![put("a", "1")]),
+        proposals(3, vec![control(2), control(3)]),
+        entry(4, members(&[1], &[2])),
+        entry(5, members(&[1, 2], &[3])),
+        proposals(6, vec![Command::SetAlive { node: NodeId::from(3), alive: false }]),
+        entry(7, Payload::Blank),
+    ];
+    log[7].position = Position { term: 2, leader: NodeId::from(2), index: 7 };
+    log
+}
+
+#[test]
+fn the_same_log_tells_the_same_events_however_it_is_cut() {
+    let told = |cut: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut machine = Machine::restore(folder.path()).unwrap();
+        let (mut log, journal) = (eventful(), machine.view().journal().clone());
+        while !log.is_empty() {
+            machine.apply(log.drain(..cut.min(log.len()))).unwrap();
+        }
+        let events = journal.after(Cursor { index: 0, position: 0 }, 100).unwrap();
+        assert_eq!(journal.after(events.last().unwrap().at, 100), Ok(vec![]));
+        assert_eq!(journal.after(events[2].at, 100).unwrap(), events[3..]);
+        events
+    };
+    let whole = told(100);
+    assert_eq!(whole, told(1));
+    assert_eq!(whole, told(3));
+    let places: Vec<String> = whole.iter().map(|event| event.at.to_string()).collect();
+    assert_eq!(places, ["0.1", "0.2", "1.1", "3.1", "3.2", "4.1", "5.1", "5.2", "6.1", "7.1"]);
+    assert!(matches!(whole[9].what, What::Leader { term: 2, before: Some(_), .. }), "{:?}", whole[9]);
+    let promoted =
+        |event: &Event| matches!(event.what, What::Part { before: Some(Part::Learner), now: Some(Part::Voter), .. });
+    assert!(promoted(&whole[6]), "{:?}", whole[6]);
+}
+
+#[test]
+fn who_asks_for_what_is_not_known_is_told_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut machine = Machine::restore(folder.path()).unwrap();
+    machine.apply(eventful().into_iter()).unwrap();
+    let (journal, first) = (machine.view().journal().clone(), Cursor { index: 1, position: 1 });
+    assert_eq!(journal.after(Cursor { index: 9, position: 0 }, 1), Err(Gap::Ahead));
+    machine.image().save().unwrap();
+    let restored = Machine::restore(folder.path()).unwrap();
+    let journal_there = restored.view().journal().clone();
+    assert_eq!(journal_there.after(first, 1), Err(Gap::NeverSeen), "a state from a snapshot does not tell how it came");
+    assert_eq!(journal_there.picture().roster.standings().count(), 3);
+
+    // More than is kept.
+    let alive = |index: u64| proposals(index, vec![Command::SetAlive { node: NodeId::from(3), alive: index % 2 == 0 }]);
+    machine.apply((8..70_000).map(alive)).unwrap();
+    assert_eq!(journal.after(first, 1), Err(Gap::Forgotten));
+    assert!(journal.after(Cursor { index: 60_000, position: 1 }, 1).is_ok());
+}

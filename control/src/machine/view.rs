@@ -1,5 +1,6 @@
 //! The applied state as everybody else sees it.
 
+use super::journal::{Event, Journal, Picture};
 use crate::log::Position;
 use longshore_state::State;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,21 +12,39 @@ pub(crate) struct View {
     state: Arc<RwLock<Arc<State>>>,
     /// One more than the last applied entry, so that 0 means none.
     next: Arc<watch::Sender<u64>>,
+    journal: Journal,
 }
 
 impl View {
-    pub(super) fn new(state: State, applied: Option<Position>) -> Self {
-        let (next, _) = watch::channel(next_of(applied));
-        Self { state: Arc::new(RwLock::new(Arc::new(state))), next: Arc::new(next) }
+    pub(super) fn new(state: State, picture: Picture) -> Self {
+        let (next, _) = watch::channel(next_of(picture.applied));
+        let journal = Journal::new(picture);
+        Self { state: Arc::new(RwLock::new(Arc::new(state))), next: Arc::new(next), journal }
     }
 
     /// The state first, then the news of it: who is woken by an index finds at least that index applied.
-    pub(super) fn publish(&self, state: &State, applied: Option<Position>) {
+    pub(super) fn publish(&self, state: &State, picture: Picture, news: Vec<Event>) {
+        self.show(state, picture.applied);
+        self.journal.add(news, picture);
+    }
+
+    /// The same for a state that did not come entry by entry.
+    pub(super) fn replace(&self, state: &State, picture: Picture) {
+        self.show(state, picture.applied);
+        self.journal.begin_anew(picture);
+    }
+
+    fn show(&self, state: &State, applied: Option<Position>) {
         let state = Arc::new(state.clone());
         let former = std::mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), state);
         // Dropped outside of the lock: the last reference to an old state frees what only it held.
         drop(former);
         self.next.send_replace(next_of(applied));
+    }
+
+    /// What has happened to the membership.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// The newest applied state.

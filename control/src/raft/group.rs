@@ -5,7 +5,7 @@ use super::engine::{Engine, stopped};
 use super::reads::Ask;
 use super::status::{self, GroupStatus, Leadership};
 use crate::identity::random_ulid;
-use crate::machine::View;
+use crate::machine::{Journal, View};
 use bytes::Bytes;
 use longshore_state::{Command, Outcome, Proposal, State};
 use longshore_wire::{Code, Failure, RequestId, encode};
@@ -150,6 +150,11 @@ impl Group {
     /// [`Group::state`] gives then is at least that far.
     pub(crate) fn changed(&self) -> watch::Receiver<u64> {
         self.view().changed()
+    }
+
+    /// What has happened to the membership, as the applied log tells it.
+    pub(crate) fn journal(&self) -> &Journal {
+        self.view().journal()
     }
 
     fn view(&self) -> &View {
