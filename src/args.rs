@@ -7,6 +7,7 @@ pub(crate) mod credential;
 pub(crate) mod flow;
 pub(crate) mod kv;
 pub(crate) mod local;
+pub(crate) mod snapshot;
 pub(crate) mod task;
 
 use crate::output::Format;
@@ -99,6 +100,11 @@ pub(crate) enum Command {
     /// The key-value store
     #[command(subcommand)]
     Kv(kv::Kv),
+    /// The whole state as one file: save, verify, restore
+    #[command(subcommand)]
+    Snapshot(snapshot::Snapshot),
+    /// Make a stopped control node the only one, when a majority is lost for good
+    Recover(snapshot::Recover),
     /// Measure, beside the floor of this machine
     #[command(subcommand)]
     Bench(bench::Bench),

@@ -13,6 +13,8 @@ mod flow;
 mod init;
 mod kv;
 mod node;
+mod recover;
+mod snapshot;
 mod task;
 
 use crate::args::{Args, Command, Globals};
@@ -63,6 +65,8 @@ pub(crate) async fn dispatch(args: Args) -> anyhow::Result<()> {
         Command::Request(args) => task::request(&remote()?, args).await,
         Command::Outcome(args) => task::outcome(&remote()?, &args).await,
         Command::Kv(args) => kv::kv(&remote()?, args).await,
+        Command::Snapshot(args) => snapshot::snapshot(&globals, args).await,
+        Command::Recover(args) => recover::recover(&args, globals.format()).await,
         Command::Bench(args) => bench::bench(args, globals.format()).await,
         Command::Version => version(globals.format()),
         Command::Completions(args) => {

@@ -12,6 +12,7 @@
 //! | `/v1/tasks?instance=&node=`, `/v1/tasks/T`, `/v1/tasks/T/logs?follow=&tail=` | GET |
 //! | `/v1/credentials`, `/v1/credentials/C`, `/v1/credentials/C/rotate`, `…/finish`, `…/revoke` | GET, POST `{verifier, node}`; GET; POST `{verifier}`; POST |
 //! | `/v1/kv?prefix=&after=&limit=`, `/v1/kv/KEY` | GET; GET, PUT, DELETE (raw bodies) |
+//! | `/v1/snapshot` | GET: the whole state as one checked file |
 //! | `/livez`, `/readyz`, `/metrics` | GET |
 //!
 //! Reads are linearizable unless `?consistency=local` is given; `/v1/cluster` always tells what this node knows. Writes go
@@ -32,6 +33,7 @@ mod problem;
 mod read;
 mod requests;
 mod serve;
+mod snapshot;
 mod tasks;
 
 pub use serve::ApiError;
@@ -106,6 +108,7 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
         .route("/v1/kv/{*key}", get(kv::read).put(kv::write).delete(kv::delete))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .route("/v1/apps", get(apps::list).put(apps::deploy))
+        .route("/v1/snapshot", get(snapshot::save))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

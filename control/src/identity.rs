@@ -3,6 +3,7 @@
 //! A node is who its folder says: the id is made once and kept. A copied folder would be a second voter with the first
 //! one's name, so a folder is locked while a process uses it. Must never replace an id that is there but unreadable.
 
+use crate::founding::{self, FoundingError};
 use longshore_wire::NodeId;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -10,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// File that holds the node id as text.
-const NODE_ID: &str = "node-id";
+pub(crate) const NODE_ID: &str = "node-id";
 /// File that is locked while a process uses the folder.
 const LOCK: &str = "lock";
 
@@ -31,6 +32,9 @@ pub enum FolderError {
         /// How it shows.
         why: String,
     },
+    /// A new group in it is not complete.
+    #[error(transparent)]
+    Founding(#[from] FoundingError),
     /// The folder cannot be used at all.
     #[error("{}: {doing} failed: {cause}; check the path and its permissions", path.display())]
     Io {
@@ -58,21 +62,8 @@ impl DataFolder {
     /// # Errors
     /// See [`FolderError`].
     pub(crate) fn open(path: &Path) -> Result<Self, FolderError> {
-        let io = |path: &Path, doing| {
-            let path = path.to_owned();
-            move |cause| FolderError::Io { path, doing, cause }
-        };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path, "creating the data folder"))?;
-        let lock = private()
-            .create(true)
-            .truncate(false)
-            .open(path.join(LOCK))
-            .map_err(io(path, "locking the data folder"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(FolderError::Taken { path: path.to_owned() }),
-            Err(TryLockError::Error(cause)) => return Err(io(path, "locking the data folder")(cause)),
-        }
+        let lock = lock(path)?;
+        founding::finish(path)?;
         let file = path.join(NODE_ID);
         let node = match fs::read_to_string(&file) {
             Ok(text) => read_id(&text).map_err(|why| FolderError::Damaged { path: file, why })?,
@@ -96,6 +87,26 @@ impl DataFolder {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Makes the folder when it is absent, and takes it for this process until the lock is dropped. Blocks.
+///
+/// # Errors
+/// See [`FolderError`].
+pub(crate) fn lock(path: &Path) -> Result<File, FolderError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path, "creating the data folder"))?;
+    let lock = private().create(true).truncate(false).open(path.join(LOCK));
+    let lock = lock.map_err(io(path, "locking the data folder"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(FolderError::Taken { path: path.to_owned() }),
+        Err(TryLockError::Error(cause)) => Err(io(path, "locking the data folder")(cause)),
+    }
+}
+
+fn io(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> FolderError {
+    let path = path.to_owned();
+    move |cause| FolderError::Io { path, doing, cause }
 }
 
 fn read_id(text: &str) -> Result<NodeId, String> {

@@ -99,6 +99,11 @@ impl Store {
         Err(Failure::new(Code::Conflict, message))
     }
 
+    /// How many keys there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(crate) fn revision(&self) -> u64 {
         self.revision
     }

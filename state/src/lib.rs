@@ -15,6 +15,7 @@ mod machine;
 pub mod placement;
 mod read;
 mod record;
+mod refound;
 mod registry;
 pub mod ring;
 mod roster;
@@ -26,6 +27,7 @@ pub use credentials::{Credential, MAX_CREDENTIALS, MAX_VALID, StoredSecret, not_
 pub use kv::KV_QUOTA;
 pub use machine::{REMEMBERED, State};
 pub use record::{App, AppVersion, CloneAlarm, Cluster, Instance, Node, Task, Via, Wanted};
+pub use refound::Counts;
 pub use registry::SHORT_ID_REST;
 pub use ring::Ring;
 pub use roster::{Change, Parting, Roster, Standing, standing_of};

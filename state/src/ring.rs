@@ -116,6 +116,15 @@ impl Ring {
         }
     }
 
+    /// Takes all partitions from their owners; whoever owns one next does so under an epoch above `least`.
+    pub(crate) fn refound(&mut self, least: u64) {
+        self.owners = Arc::default();
+        for slot in Arc::make_mut(&mut self.slots) {
+            slot.owner = None;
+            slot.epoch.0 = slot.epoch.0.max(least);
+        }
+    }
+
     fn take_over(&mut self, moves: &[(usize, NodeId)]) -> u32 {
         if moves.is_empty() {
             return 0;

@@ -35,6 +35,7 @@ mod powercut;
 mod process;
 mod proxies;
 mod python_worker;
+mod recovery;
 mod refusals;
 mod restart;
 mod single;

@@ -1,6 +1,7 @@
 //! The sessions of this node by what they were proven with, and the loop that ends those whose secret has ended.
 
 use super::objection;
+use crate::clock::now_ms;
 use crate::peers::Peers;
 use crate::raft::Group;
 use longshore_state::State;
@@ -9,7 +10,6 @@ use longshore_wire::NodeId;
 use longshore_wire::peer::CredentialUse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
 
 /// Most nodes that are named for one secret: a person reads them, and a reply has a limit.
@@ -157,9 +157,4 @@ fn cut(state: &State, sessions: &[Session]) {
         );
         session.close(why);
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

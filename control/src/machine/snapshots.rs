@@ -110,7 +110,7 @@ pub(crate) struct Snapshots {
 
 impl Snapshots {
     /// Takes the folder, made when absent, and clears away what a crash left unfinished.
-    pub(super) fn open(folder: &Path) -> Result<Self, MachineError> {
+    pub(crate) fn open(folder: &Path) -> Result<Self, MachineError> {
         fs::create_dir_all(folder).map_err(MachineError::io(folder, "creating the snapshot folder"))?;
         for name in names(folder)?.iter().filter(|name| name.ends_with(UNFINISHED)) {
             let path = folder.join(name);

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 /// Readers' handle of the newest applied state. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
-    state: Arc<RwLock<Arc<State>>>,
+    state: Arc<RwLock<(Arc<State>, Option<Position>)>>,
     /// One more than the last applied entry, so that 0 means none.
     next: Arc<watch::Sender<u64>>,
     journal: Journal,
@@ -17,9 +17,10 @@ pub(crate) struct View {
 
 impl View {
     pub(super) fn new(state: State, picture: Picture) -> Self {
-        let (next, _) = watch::channel(next_of(picture.applied));
+        let applied = picture.applied;
+        let (next, _) = watch::channel(next_of(applied));
         let journal = Journal::new(picture);
-        Self { state: Arc::new(RwLock::new(Arc::new(state))), next: Arc::new(next), journal }
+        Self { state: Arc::new(RwLock::new((Arc::new(state), applied))), next: Arc::new(next), journal }
     }
 
     /// The state first, then the news of it: who is woken by an index finds at least that index applied.
@@ -35,7 +36,7 @@ impl View {
     }
 
     fn show(&self, state: &State, applied: Option<Position>) {
-        let state = Arc::new(state.clone());
+        let state = (Arc::new(state.clone()), applied);
         let former = std::mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), state);
         // Dropped outside of the lock: the last reference to an old state frees what only it held.
         drop(former);
@@ -49,7 +50,12 @@ impl View {
 
     /// The newest applied state.
     pub(crate) fn state(&self) -> Arc<State> {
-        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+        self.image().0
+    }
+
+    /// The newest applied state, and up to where it reaches.
+    pub(crate) fn image(&self) -> (Arc<State>, Option<Position>) {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Wakes when more has been applied. The value is one more than the last applied index.

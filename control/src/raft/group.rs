@@ -4,14 +4,16 @@ use super::batcher::{self, SUBMISSION_BYTES, Submission};
 use super::engine::{Engine, stopped};
 use super::reads::Ask;
 use super::status::{self, GroupStatus, Leadership};
+use crate::clock::now_ms;
 use crate::identity::random_ulid;
+use crate::log::Position;
 use crate::machine::{Journal, View};
 use bytes::Bytes;
 use longshore_state::{Command, Outcome, Proposal, State};
 use longshore_wire::{Code, Failure, RequestId, encode};
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -146,6 +148,11 @@ impl Group {
         self.view().state()
     }
 
+    /// The applied state, and up to where it reaches.
+    pub(crate) fn image(&self) -> (Arc<State>, Option<Position>) {
+        self.view().image()
+    }
+
     /// Wakes when more has been applied. The value is one more than the last applied index; the state that
     /// [`Group::state`] gives then is at least that far.
     pub(crate) fn changed(&self) -> watch::Receiver<u64> {
@@ -211,9 +218,4 @@ fn enqueue<T>(queue: &mpsc::Sender<T>, item: T) -> Result<(), Failure> {
         }
         mpsc::error::TrySendError::Closed(_) => stopped(),
     })
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

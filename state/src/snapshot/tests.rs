@@ -29,7 +29,7 @@ pub(crate) fn instance(name: &str, on: On) -> crate::Instance {
 }
 
 /// A state with something of everything.
-fn full() -> State {
+pub(crate) fn full() -> State {
     let mut state = State::default();
     let node = |number: u128| NodeId::from_u128(number);
     let (boot, release) = (RequestId::from_u128(9), "0.1.0".to_owned());

@@ -1,0 +1,129 @@
+//! Disaster: the cluster out of a saved snapshot, and out of the one control node that is left.
+
+use crate::cluster::{Cluster, Reach};
+use crate::process::{BINARY, stderr, wait_for};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A command that needs no cluster.
+fn offline(arguments: &[&str]) -> Output {
+    Command::new(BINARY).args(arguments).env_remove("LONGSHORE_API").output().unwrap()
+}
+
+fn offline_json(arguments: &[&str]) -> Value {
+    let output = offline(&[arguments, &["-o", "json"]].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn data(cluster: &Cluster, number: usize) -> PathBuf {
+    cluster.dir.path().join(format!("control-{number}"))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn worker_ids(cluster: &Cluster) -> Vec<String> {
+    let records = wait_for("the workers' records", || cluster.worker_records(0));
+    let mut ids: Vec<String> = records.iter().map(|node| node["id"].as_str().unwrap().to_owned()).collect();
+    ids.sort();
+    ids
+}
+
+/// Starts all control nodes on what stands in their folders, and waits until the cluster is as it was.
+fn come_back(cluster: &mut Cluster, ids: &[String]) {
+    for control in &mut cluster.controls {
+        control.start(&[]);
+    }
+    cluster.wait_voters();
+    cluster.wait_driven();
+    assert_eq!(worker_ids(cluster), ids, "workers come back as who they were, and nobody else is there");
+    for number in 0..3 {
+        cluster.cli(number).text(&["kv", "put", "after", "written again"]);
+    }
+}
+
+#[test]
+fn a_cluster_is_restored_from_a_saved_snapshot() {
+    let mut cluster = Cluster::start(2, Reach::All);
+    for number in 0..20 {
+        cluster.cli(number % 3).text(&["kv", "put", &format!("keep/{number}"), &format!("value {number}")]);
+    }
+    let ids = worker_ids(&cluster);
+    let file = cluster.dir.path().join("cluster.snap");
+    // A node that does not lead has it all, too: the read index sees to that.
+    let follower = (wait_for("a leader", || cluster.leader_seen_by(0)) + 1) % 3;
+    let kept = cluster.cli(follower).json(&["kv", "get", "keep/7"]);
+    let saved = cluster.cli(follower).json(&["snapshot", "save", text(&file)]);
+    assert_eq!((&saved["counts"]["keys"], &saved["counts"]["workers"]), (&20.into(), &2.into()), "{saved}");
+    cluster.cli(0).text(&["kv", "put", "lost", "written after the snapshot"]);
+    let verified = offline_json(&["snapshot", "verify", text(&file)]);
+    assert_eq!(verified, saved);
+
+    let damaged = cluster.dir.path().join("damaged.snap");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&damaged, bytes).unwrap();
+    let refused = offline(&["snapshot", "verify", text(&damaged)]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("damaged.snap: the snapshot is damaged in block"), "{}", stderr(&refused));
+
+    let folder = data(&cluster, 1);
+    let occupied = offline(&["snapshot", "restore", text(&file), "--data", text(&folder)]);
+    assert!(stderr(&occupied).contains("not empty"), "{}", stderr(&occupied));
+    for (index, control) in cluster.controls.iter_mut().enumerate() {
+        control.kill();
+        std::fs::remove_dir_all(cluster.dir.path().join(format!("control-{}", index + 1))).unwrap();
+    }
+    let restored = offline(&["snapshot", "restore", text(&file), "--data", text(&folder)]);
+    assert!(restored.status.success(), "{}", stderr(&restored));
+    come_back(&mut cluster, &ids);
+
+    assert_eq!(cluster.cli(2).json(&["kv", "get", "keep/7"]), kept, "value and revision");
+    let lost = cluster.cli(1).run(&["kv", "get", "lost"]);
+    assert_eq!(lost.status.code(), Some(3), "{}", stderr(&lost));
+    let status = cluster.cli(0).json(&["cluster", "status"]);
+    assert_eq!(status["cluster_id"], saved["cluster_id"]);
+}
+
+/// The rehearsal: two of three control nodes are destroyed.
+#[test]
+fn a_lost_quorum_is_recovered() {
+    let mut cluster = Cluster::start(2, Reach::All);
+    for number in 0..20 {
+        cluster.cli(0).text(&["kv", "put", &format!("keep/{number}"), &format!("value {number}")]);
+    }
+    let (ids, before) = (worker_ids(&cluster), cluster.cli(0).json(&["cluster", "status"]));
+    let kept = cluster.cli(0).json(&["kv", "get", "keep/7"]);
+    let folder = data(&cluster, 1);
+    let running = offline(&["recover", "--data", text(&folder)]);
+    assert!(stderr(&running).contains("another process uses this data folder"), "{}", stderr(&running));
+
+    // A read index first, so that the one that stays has applied all of it.
+    cluster.cli(0).text(&["kv", "get", "keep/19"]);
+    for (index, control) in cluster.controls.iter_mut().enumerate() {
+        control.kill();
+        if index > 0 {
+            std::fs::remove_dir_all(cluster.dir.path().join(format!("control-{}", index + 1))).unwrap();
+        }
+    }
+    let shown = offline(&["recover", "--data", text(&folder)]);
+    let told = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert_eq!(shown.status.code(), Some(4), "{told}");
+    assert!(told.contains("20 keys") && told.contains("control-3"), "{told}");
+    assert!(stderr(&shown).contains("--accept-lost-writes"), "{}", stderr(&shown));
+    let again = offline(&["recover", "--data", text(&folder)]);
+    assert_eq!(String::from_utf8_lossy(&again.stdout), told, "looking changes nothing");
+
+    let recovered = offline_json(&["recover", "--data", text(&folder), "--accept-lost-writes"]);
+    assert!(Path::new(recovered["founded"]["kept"].as_str().unwrap()).join("log.redb").exists(), "{recovered}");
+    come_back(&mut cluster, &ids);
+
+    assert_eq!(cluster.cli(2).json(&["kv", "get", "keep/7"]), kept, "value and revision");
+    let after = cluster.cli(0).json(&["cluster", "status"]);
+    assert_eq!(after["cluster_id"], before["cluster_id"]);
+    assert_eq!(after["members"].as_array().unwrap().len(), 3, "{after}");
+}
