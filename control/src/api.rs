@@ -13,7 +13,7 @@
 //! | `/v1/credentials`, `/v1/credentials/C`, `/v1/credentials/C/rotate`, `…/finish`, `…/revoke` | GET, POST `{verifier, node}`; GET; POST `{verifier}`; POST |
 //! | `/v1/kv?prefix=&after=&limit=`, `/v1/kv/KEY` | GET; GET, PUT, DELETE (raw bodies) |
 //! | `/v1/snapshot` | GET: the whole state as one checked file |
-//! | `/livez`, `/readyz`, `/metrics` | GET |
+//! | `/livez`, `/readyz?verbose`, `/metrics` | GET |
 //!
 //! Reads are linearizable unless `?consistency=local` is given; `/v1/cluster` always tells what this node knows. Writes go
 //! to the leader inside, never by a redirect. Every error is `application/problem+json`. This folder owns the shape of the
@@ -27,6 +27,7 @@ mod events;
 mod health;
 mod instances;
 mod kv;
+mod metrics;
 mod nodes;
 mod precondition;
 mod problem;
@@ -36,6 +37,7 @@ mod serve;
 mod snapshot;
 mod tasks;
 
+pub(crate) use metrics::Requests;
 pub use serve::ApiError;
 pub(crate) use serve::ApiListener;
 
@@ -49,6 +51,7 @@ use crate::proxy::Proxies;
 use crate::raft::Group;
 use crate::reach::Reach;
 use crate::relay::Relays;
+use crate::vitals::Examiner;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::response::Response;
@@ -76,6 +79,8 @@ pub(crate) struct Context {
     pub(crate) supply: Arc<Supply>,
     pub(crate) dialback: DialBack,
     pub(crate) credentials: Reporter,
+    pub(crate) vitals: Examiner,
+    pub(crate) requests: Requests,
     pub(crate) stop: CancellationToken,
 }
 
@@ -115,5 +120,6 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
         .fallback(|| async { Problem::from(Failure::new(Code::NotFound, "there is no such path in the API")) })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(axum::middleware::map_response(problem::speak_problem))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&context), metrics::count))
         .with_state(context)
 }

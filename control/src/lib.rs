@@ -20,6 +20,7 @@ mod credentials;
 mod dialback;
 mod drain;
 mod founding;
+mod histogram;
 mod identity;
 mod jobs;
 mod kv;
@@ -41,6 +42,7 @@ mod ring;
 mod saved;
 mod splice;
 mod steer;
+mod vitals;
 mod worker_link;
 
 pub use api::ApiError;

@@ -25,6 +25,7 @@ use crate::proxy::{Proxies, ProxyOptions};
 use crate::raft::{Bootstrapping, Group, GroupError, GroupOptions};
 use crate::reach::Reach;
 use crate::relay::Relays;
+use crate::vitals::Examiner;
 use crate::worker_link::{Attaching, WorkerLinks};
 use crate::{register, ring};
 use longshore_discovery::{Discovery, DiscoveryError};
@@ -35,6 +36,7 @@ use longshore_wire::credential::{DEFAULT_ITERATIONS, Verifier};
 use longshore_wire::peer::Join;
 use longshore_wire::{ClusterUri, NodeId, RequestId, Role, Transport};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,6 +146,7 @@ impl ControlNode {
             None => own_verifier(own_secret, options.credential).await,
         };
         let parts = Parts {
+            folder: folder.path().to_owned(),
             me,
             identity,
             cluster: options.cluster,
@@ -250,6 +253,7 @@ async fn own_verifier(secret: Secret, credential: String) -> Option<Arc<Verifier
 
 /// What is wired together.
 struct Parts {
+    folder: PathBuf,
     me: Join,
     identity: Identity,
     cluster: String,
@@ -266,7 +270,8 @@ struct Parts {
 
 impl Parts {
     fn run(self, sockets: Sockets) -> Drain {
-        let Self { me, identity, cluster, max_sessions, timers, blobs, peers, group, loops, own, dialling } = self;
+        let Self { folder, me, identity, cluster, max_sessions, timers, blobs, peers, group, loops, own, dialling } =
+            self;
         let (stop, node) = (loops.stop_token().clone(), me.node);
         let (timers, presence) = (Arc::new(timers), Arc::<Presence>::default());
         let supply = Arc::new(Supply::new(node, blobs.clone(), group.clone(), peers.clone()));
@@ -285,6 +290,7 @@ impl Parts {
         let workers = WorkerLinks::new(attaching, kv.clone());
         let sessions = Sessions::new(group.clone(), peers.clone(), max_sessions);
         let credentials = Reporter { me: node, group: group.clone(), peers: peers.clone(), sessions: sessions.clone() };
+        let vitals = Examiner { me: node, folder, group: group.clone(), peers: peers.clone() };
         let reception = Reception {
             me: identity,
             group: group.clone(),
@@ -305,6 +311,7 @@ impl Parts {
             reception: reception.clone(),
             credentials: credentials.clone(),
             presence: Arc::clone(&presence),
+            vitals: vitals.clone(),
         }));
         loops.spawn("credential loop", sessions.watch(stop.clone()));
         loops.spawn("archive loop", Arc::clone(&supply).run(stop.clone()));
@@ -331,6 +338,8 @@ impl Parts {
             blobs,
             supply,
             credentials,
+            vitals,
+            requests: api::Requests::default(),
             dialback,
             stop: stop.clone(),
         };

@@ -12,6 +12,7 @@ use crate::raft::Group;
 use crate::reach::{Hop, Reach};
 use crate::relay::{Bounds, Relay, Relays, json_reply};
 use crate::splice::splice;
+use crate::vitals::Examiner;
 use longshore_state::{Command, ControlNode};
 use longshore_transport::{Peer, Request, Stream};
 use longshore_wire::peer::{Join, OpenPeer, PeerRequest};
@@ -32,6 +33,7 @@ pub(crate) struct PeerService {
     pub(crate) reception: Reception,
     pub(crate) credentials: Reporter,
     pub(crate) presence: Arc<Presence>,
+    pub(crate) vitals: Examiner,
 }
 
 impl Serve for PeerService {
@@ -57,6 +59,10 @@ impl Serve for PeerService {
             PeerRequest::CredentialUse { nodes_of } => {
                 let credentials = self.credentials.clone();
                 Box::pin(async move { Ok(encode(&credentials.here(nodes_of.as_deref()).await)) })
+            }
+            PeerRequest::Vitals => {
+                let vitals = self.vitals.here();
+                Box::pin(async move { Ok(encode(&vitals)) })
             }
             PeerRequest::Leaving => {
                 tracing::info!(node = %from.node, "a control node is leaving");

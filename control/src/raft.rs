@@ -25,6 +25,7 @@ mod network;
 mod reads;
 mod start;
 mod status;
+mod storage;
 mod types;
 mod upkeep;
 

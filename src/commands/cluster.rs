@@ -7,6 +7,7 @@ use crate::args::cluster::Cluster;
 use crate::client::Call;
 use crate::output::{self, Table, cell};
 use serde_json::Value;
+use std::time::Duration;
 
 pub(super) async fn cluster(remote: &Remote, args: &Cluster) -> anyhow::Result<()> {
     if let Cluster::Events(args) = args {
@@ -49,21 +50,35 @@ fn summary(status: &Value) -> anyhow::Result<()> {
 }
 
 fn members(remote: &Remote, list: &Value) -> anyhow::Result<()> {
-    let mut table = Table::new(&["NAME", "SHORT", "ROLE", "ALIVE", "ADDRESS", "(ID)", "(GENERATION)"], remote.wide());
+    let names =
+        ["NAME", "SHORT", "ROLE", "ALIVE", "LAG", "DISK FREE", "SNAPSHOT", "ADDRESS", "(LOG)", "(ID)", "(GENERATION)"];
+    let mut table = Table::new(&names, remote.wide());
     for member in items(list) {
         let text = |name: &str| cell(&member[name]);
+        let bytes = |name: &str| member[name].as_u64().map_or_else(|| "-".to_owned(), output::size);
         let alive = yes_no(&member["alive"]);
         table.row(vec![
             text("name"),
             text("short_id"),
             text("role"),
             alive,
+            text("lag"),
+            bytes("disk_free"),
+            age(&member["snapshot_age_ms"]),
             text("address"),
+            bytes("log_bytes"),
             text("id"),
             text("generation"),
         ]);
     }
     table.print()
+}
+
+/// Milliseconds as a duration in its largest unit or two.
+fn age(millis: &Value) -> String {
+    let Some(millis) = millis.as_u64() else { return "-".to_owned() };
+    let text = humantime::format_duration(Duration::from_secs(millis / 1000)).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ") + " old"
 }
 
 fn yes_no(value: &Value) -> String {

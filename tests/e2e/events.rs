@@ -104,6 +104,12 @@ fn a7_every_control_node_tells_the_same_events_once() {
         worker.start(&[]);
     }
     cluster.wait_driven();
+    wait_for("every member to tell how it stands", || {
+        let status = cluster.cli(0).try_json(&["cluster", "status"])?;
+        let told = |member: &&Value| member["lag"].is_u64() && member["disk_free"].as_u64() > Some(0);
+        let count = status["members"].as_array().map_or(0, |members| members.iter().filter(told).count());
+        if count == 3 { Ok(()) } else { Err(status.to_string()) }
+    });
     let late = Follower::start(&cluster.cli(1), &[]);
     cluster.workers[0].kill();
     early[0].wait("state", "worker-1", |it| it["node"]["state"] == "not_connected");

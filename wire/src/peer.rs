@@ -48,6 +48,27 @@ pub enum PeerRequest {
     Relay(Relay),
     /// Asks what became of a relay; from protocol version 2 on. Reply: [`crate::relay::OutcomeReply`].
     Outcome(OutcomeOf),
+    /// How the node's log and disk stand; from protocol version 2 on. Reply: [`Vitals`].
+    Vitals,
+}
+
+/// How a control node's log and disk stand.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Vitals {
+    /// Last index of its log.
+    pub last: Option<u64>,
+    /// Last index that it has applied.
+    pub applied: Option<u64>,
+    /// Bytes of its log's entries.
+    pub log_bytes: u64,
+    /// Last index within its newest snapshot.
+    pub snapshot: Option<u64>,
+    /// Milliseconds since that was written.
+    pub snapshot_age_ms: Option<u64>,
+    /// Bytes free below its data folder.
+    pub disk_free: Option<u64>,
+    /// Bytes of the file system there.
+    pub disk_total: Option<u64>,
 }
 
 /// Which credentials are in use at a control node.

@@ -12,7 +12,7 @@ use longshore_wire::handshake::{
     Proof, Reject, RejectCode, Welcome,
 };
 use longshore_wire::kv::KvRequest;
-use longshore_wire::peer::{CredentialReport, CredentialUse, Join, OpenPeer, PeerRequest, RaftRpc, ReadIndex};
+use longshore_wire::peer::{CredentialReport, CredentialUse, Join, OpenPeer, PeerRequest, RaftRpc, ReadIndex, Vitals};
 use longshore_wire::relay::{OutcomeAsk, OutcomeOf, Relay};
 use longshore_wire::task::{NodeState, TaskSpec, TaskState, TaskStatus};
 use longshore_wire::{
@@ -295,7 +295,8 @@ fn every_message_among_control_nodes_is_written() {
         PeerRequest::Relay(_) => Some(PeerRequest::Outcome(outcome())),
         PeerRequest::Outcome(_) => Some(PeerRequest::CredentialUse { nodes_of: None }),
         PeerRequest::CredentialUse { .. } => Some(PeerRequest::Leaving),
-        PeerRequest::Leaving => None,
+        PeerRequest::Leaving => Some(PeerRequest::Vitals),
+        PeerRequest::Vitals => None,
     };
     let (digest, request) = (Digest([0; 32]), || LogRequest { task: TaskId(String::new()), tail: None, follow: false });
     let opens = |message: &OpenPeer| match message {
@@ -313,7 +314,10 @@ fn every_message_among_control_nodes_is_written() {
     let used = CredentialUse { credential: String::new(), secret: 1, sessions: 0, last_used_ms: 0, nodes: Vec::new() };
     let report = CredentialReport { own: String::new(), own_secret: 0, uses: Vec::new() };
     let section = DOCUMENT.split("\n## Messages among control nodes\n").nth(1).unwrap();
-    for field in [fields(&used), fields(&report), fields(&ReadIndex { index: None })].into_iter().flatten() {
+    for field in [fields(&used), fields(&report), fields(&Vitals::default()), fields(&ReadIndex { index: None })]
+        .into_iter()
+        .flatten()
+    {
         assert!(section.contains(&format!("`{field}`")) || section.contains(&format!("\"{field}\"")), "{field}");
     }
 }

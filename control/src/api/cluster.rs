@@ -6,12 +6,14 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use longshore_state::{Command, Node};
 use longshore_wire::NodeId;
+use longshore_wire::peer::Vitals;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) async fn status(api: Api) -> Answer {
-    Ok(axum::Json(api.status()).into_response())
+    let vitals = api.vitals.everywhere().await;
+    Ok(axum::Json(api.status(&vitals)).into_response())
 }
 
 pub(super) async fn voters(api: Api) -> Answer {
@@ -34,11 +36,18 @@ pub(super) async fn set_voters(api: Api, body: Bytes) -> Answer {
 }
 
 impl Context {
-    fn status(&self) -> Value {
+    fn status(&self, vitals: &BTreeMap<NodeId, Vitals>) -> Value {
         let (state, status) = (self.group.state(), self.group.status());
         let leadership = *self.group.leadership().borrow();
         let name = |id: NodeId| state.node(id).map(|node| node.name.clone());
-        let known = state.controls().map(|node| member(node, &status.voters, &status.learners));
+        // As far as anybody has told: the log's end as the leader has it, unless the leader does not answer.
+        let end = vitals.values().filter_map(|vitals| vitals.last).max();
+        let known = state.controls().map(|node| {
+            let mut told = member(node, &status.voters, &status.learners);
+            let lag = status.lag.get(&node.id).copied().flatten();
+            add_vitals(&mut told, vitals.get(&node.id), (end, lag));
+            told
+        });
         let strangers = status.voters.union(&status.learners).filter(|id| state.node(**id).is_none()).map(|id| {
             json!({
                 "id": id, "name": null, "short_id": null, "generation": null,
@@ -59,6 +68,20 @@ impl Context {
             "voters_wanted": state.cluster().map(|cluster| cluster.voters_wanted),
             "members": known.chain(strangers).collect::<Vec<_>>(),
         })
+    }
+}
+
+/// What a member has told of itself, and how many log entries it lacks; `lag` is what a leader knows of who says nothing.
+fn add_vitals(member: &mut Value, vitals: Option<&Vitals>, (end, lag): (Option<u64>, Option<u64>)) {
+    let behind = |vitals: &Vitals| Some(end?.saturating_sub(vitals.last.unwrap_or(0)));
+    member["lag"] = json!(vitals.and_then(behind).or(lag));
+    if let Some(vitals) = vitals {
+        member["applied"] = json!(vitals.applied);
+        member["log_bytes"] = json!(vitals.log_bytes);
+        member["snapshot"] = json!(vitals.snapshot);
+        member["snapshot_age_ms"] = json!(vitals.snapshot_age_ms);
+        member["disk_free"] = json!(vitals.disk_free);
+        member["disk_total"] = json!(vitals.disk_total);
     }
 }
 

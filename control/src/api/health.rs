@@ -1,24 +1,101 @@
 //! `/livez`, `/readyz` and `/metrics`: for probes and collectors. Ask nobody, so that they always answer.
 
-use super::{Answer, Api};
+use super::read::{Asked, asked};
+use super::{Answer, Api, Context, metrics, problem};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use longshore_wire::task::NodeState;
 use longshore_wire::{Code, Failure};
+use serde::Deserialize;
 use std::fmt::Write as _;
 
+/// A node that has applied so many entries less than are committed is catching up.
+const MAX_LAG: u64 = 10_000;
+/// With fewer bytes free, the next snapshot may not fit.
+const MIN_FREE: u64 = 64 * 1024 * 1024;
+
+/// Alive = the process answers. Nothing else: a node without majority, or with a full disk, is not mended by a restart.
 pub(super) async fn live() -> &'static str {
     "ok\n"
 }
 
-/// Ready = a leader is known, and this node does not stop.
-pub(super) async fn ready(api: Api) -> Answer {
-    if api.stop.is_cancelled() {
-        return Err(Failure::new(Code::Unavailable, "this control node is stopping").into());
+/// Query of `/readyz`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadyQuery {
+    verbose: Option<String>,
+}
+
+/// One condition of being ready: its name, and why it does not hold.
+type Check = (&'static str, Result<(), (Code, String)>);
+
+/// Ready = requests sent to this node will be served.
+pub(super) async fn ready(api: Api, query: Asked<ReadyQuery>) -> Answer {
+    let verbose = asked(query)?.verbose.is_some_and(|value| !["false", "0"].contains(&value.as_str()));
+    let checks = api.checks();
+    let failed: Vec<(&str, Code, &String)> = checks
+        .iter()
+        .filter_map(|(name, result)| result.as_ref().err().map(|(code, why)| (*name, *code, why)))
+        .collect();
+    let Some((_, code, _)) = failed.first() else {
+        let all: String = checks.iter().map(|(name, _)| format!("[+] {name}: ok\n")).collect();
+        return Ok((StatusCode::OK, if verbose { all + "ready\n" } else { "ok\n".to_owned() }).into_response());
+    };
+    let why = failed.iter().map(|(name, _, why)| format!("{name}: {why}")).collect::<Vec<_>>().join("; ");
+    if !verbose {
+        return Err(Failure::new(*code, why).into());
     }
-    match api.group.leadership().borrow().leader {
-        Some(_) => Ok((StatusCode::OK, "ok\n").into_response()),
-        None => Err(Failure::new(Code::NoQuorum, "no leader is known; see `longshore cluster status`").into()),
+    let line = |(name, result): &Check| match result {
+        Ok(()) => format!("[+] {name}: ok\n"),
+        Err((_, why)) => format!("[-] {name}: {why}\n"),
+    };
+    let text = checks.iter().map(line).collect::<String>() + "not ready\n";
+    Ok((problem::status(*code), axum::Extension(problem::AsIs), text).into_response())
+}
+
+impl Context {
+    fn checks(&self) -> [Check; 6] {
+        let (status, vitals) = (self.group.status(), self.vitals.here());
+        let leader = self.group.leadership().borrow().leader;
+        let unless = |fine: bool, code: Code, why: String| if fine { Ok(()) } else { Err((code, why)) };
+        let lag = status.committed.unwrap_or(0).saturating_sub(status.applied.unwrap_or(0));
+        let free = vitals.disk_free.unwrap_or(u64::MAX);
+        let member = status.voters.contains(&self.me) || status.learners.contains(&self.me);
+        let fault = self.group.storage().fault();
+        let unavailable = Code::Unavailable;
+        [
+            ("running", unless(!self.stop.is_cancelled(), unavailable, "this control node is stopping".to_owned())),
+            ("member", unless(member, unavailable, "the leader has not taken this node into the group yet".to_owned())),
+            (
+                "leader",
+                unless(
+                    leader.is_some(),
+                    Code::NoQuorum,
+                    "no leader is known; see `longshore cluster status`".to_owned(),
+                ),
+            ),
+            (
+                "applied",
+                unless(
+                    lag <= MAX_LAG,
+                    unavailable,
+                    format!("{lag} committed log entries are not applied yet; it catches up"),
+                ),
+            ),
+            ("log", fault.map_or(Ok(()), |fault| Err((unavailable, fault)))),
+            (
+                "disk",
+                unless(
+                    free >= MIN_FREE,
+                    unavailable,
+                    format!(
+                        "{} MiB are free below the data folder {}; free some",
+                        free >> 20,
+                        self.vitals.folder.display()
+                    ),
+                ),
+            ),
+        ]
     }
 }
 
@@ -48,5 +125,6 @@ pub(super) async fn metrics(api: Api) -> Answer {
         // Writing to a String cannot fail.
         let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
     }
+    metrics::write(&api, &mut text);
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }

@@ -10,6 +10,10 @@ const PROBLEM: &str = "application/problem+json";
 /// Longest error text of the HTTP library that is passed on, in bytes.
 const MAX_TEXT: usize = 4096;
 
+/// Marks an answer that is no problem in spite of its status.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AsIs;
+
 /// A failure on its way out.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -60,6 +64,7 @@ fn code(status: StatusCode) -> Code {
 pub(crate) async fn speak_problem(response: Response) -> Response {
     let status = response.status();
     let spoken = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM);
+    let spoken = spoken || response.extensions().get::<AsIs>().is_some();
     if spoken || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }

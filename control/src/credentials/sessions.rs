@@ -114,6 +114,11 @@ impl Sessions {
         sessions
     }
 
+    /// How many sessions there are.
+    pub(crate) fn count(&self) -> u64 {
+        lock(&self.table).live.len() as u64
+    }
+
     /// Which secrets are in use here, or were; with the nodes of one credential.
     pub(crate) fn uses(&self, nodes_of: Option<&str>) -> Vec<CredentialUse> {
         let now = now_ms();

@@ -3,6 +3,7 @@
 use super::index::Index;
 use super::writer::{self, Done, Job, Work};
 use super::{Ballot, Entry, LogError, Position, open_record};
+use crate::histogram::Histogram;
 use redb::{Database, ReadableDatabase as _, TableDefinition};
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -43,6 +44,8 @@ pub(super) struct Shared {
     index: Mutex<Index>,
     pub(super) fault: OnceLock<LogError>,
     failed: CancellationToken,
+    /// How long each write took until it was synced.
+    pub(super) syncs: Histogram,
 }
 
 impl Shared {
@@ -99,6 +102,7 @@ impl Log {
             index: Mutex::default(),
             fault: OnceLock::new(),
             failed: CancellationToken::new(),
+            syncs: Histogram::default(),
         };
         let index = shared.with_database(|database| load(&shared, database))?;
         *shared.index() = index;
@@ -158,6 +162,11 @@ impl Log {
     /// The fault that ended the log, if one did.
     pub(crate) fn fault(&self) -> Option<LogError> {
         self.0.shared.fault.get().cloned()
+    }
+
+    /// How long each write took until it was synced.
+    pub(crate) fn syncs(&self) -> &Histogram {
+        &self.0.shared.syncs
     }
 
     /// Is cancelled when a fault has ended the log.

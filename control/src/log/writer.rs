@@ -3,6 +3,7 @@
 use super::store::{LOG, META, Shared};
 use super::{Ballot, Entry, LogError, Position, seal_record};
 use redb::{Database, Durability, ReadableTable as _};
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// Most bytes in one transaction: redb slows down beyond, and everybody in it waits for all of it.
@@ -71,8 +72,10 @@ fn size(job: &Job) -> usize {
 
 fn commit(shared: &Shared, batch: &[Job]) -> Result<(), LogError> {
     let committed = shared.index().committed;
+    let begun = Instant::now();
     let synced = shared
         .with_database(|database| write(database, batch, committed).map_err(|error| shared.io("writing", &error)))?;
+    shared.syncs.add(begun.elapsed());
     if let Some(next) = synced {
         shared.index().shrink(next);
     }

@@ -9,6 +9,7 @@ use std::io::{BufReader, BufWriter, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 /// Snapshots that are kept: the newest, and one before it for the operator.
 const KEPT: usize = 2;
@@ -42,6 +43,11 @@ pub(crate) struct SnapshotFile {
 }
 
 impl SnapshotFile {
+    /// When it was written here.
+    pub(crate) fn made(&self) -> Option<SystemTime> {
+        self.file.metadata().ok()?.modified().ok()
+    }
+
     fn open(path: PathBuf, meta: Meta) -> Result<Self, MachineError> {
         let file = open(&path)?;
         let size = file.metadata().map_err(MachineError::io(&path, "reading a snapshot"))?.len();

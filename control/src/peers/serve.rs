@@ -137,7 +137,8 @@ async fn ask(peers: &Peers, from: Peer, request: PeerRequest) -> Result<Vec<u8>,
         | PeerRequest::Leaving
         | PeerRequest::Relay(_)
         | PeerRequest::Outcome(_)
-        | PeerRequest::CredentialUse { .. } => peers.0.rest.get(),
+        | PeerRequest::CredentialUse { .. }
+        | PeerRequest::Vitals => peers.0.rest.get(),
     }?;
     handler.request(from, request).await
 }

@@ -47,6 +47,7 @@ impl Group {
             PeerRequest::Join(_)
             | PeerRequest::Worker { .. }
             | PeerRequest::CredentialUse { .. }
+            | PeerRequest::Vitals
             | PeerRequest::Leaving
             | PeerRequest::Relay(_)
             | PeerRequest::Outcome(_) => {

@@ -81,3 +81,44 @@ async fn archives(node: &Node) {
     assert_eq!(left, 0);
     assert_eq!(node.get("/v1/apps").await.as_array().unwrap().len(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_and_collectors_are_told_what_there_is() {
+    let node = rig::start("c1", &[]).await;
+    node.until("/v1/cluster", |status| status["members"][0]["role"] == "voter").await;
+    assert_eq!(node.ask("GET /livez", "", b"").await.status, 200);
+    let ready = node.ask("GET /readyz?verbose", "", b"").await;
+    let text = String::from_utf8(ready.body).unwrap();
+    assert_eq!(ready.status, 200, "{text}");
+    for name in ["running", "member", "leader", "applied", "log", "disk"] {
+        assert!(text.contains(&format!("[+] {name}: ok\n")), "{text}");
+    }
+    let metrics = String::from_utf8(node.ask("GET /metrics", "", b"").await.body).unwrap();
+    let value = |name: &str| {
+        let line = metrics.lines().find(|line| line.split(' ').next() == Some(name));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .unwrap_or_else(|| panic!("{name}: {metrics}"))
+    };
+    assert_eq!((value("longshore_raft_has_leader"), value("longshore_raft_is_leader")), (1.0, 1.0));
+    assert!(value("longshore_api_requests_total{method=\"GET\",status=\"200\"}") >= 3.0, "{metrics}");
+    for name in ["longshore_raft_fsync_seconds_count", "longshore_raft_log_bytes", "longshore_disk_free_bytes"] {
+        assert!(value(name) > 0.0, "{name}: {metrics}");
+    }
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        assert!(line.starts_with("longshore_"), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_nobody_takes_in_is_alive_but_not_ready() {
+    // Nobody listens there.
+    let node = rig::start("c1", &["longshore://127.0.0.1:1;transport=tcp".parse().unwrap()]).await;
+    assert_eq!(node.ask("GET /livez", "", b"").await.status, 200);
+    let ready = node.ask("GET /readyz?verbose", "", b"").await;
+    let text = String::from_utf8(ready.body).unwrap();
+    assert_eq!(ready.status, 503, "{text}");
+    assert!(text.contains("[+] disk: ok\n") && text.contains("[-] leader: no leader is known"), "{text}");
+    let problem = node.ask("GET /readyz", "", b"").await.json();
+    assert!(problem["detail"].as_str().unwrap().contains("member: the leader has not taken this node"), "{problem}");
+    node.stop().await;
+}

@@ -1,0 +1,86 @@
+//! What `/metrics` tells beside plain numbers: histograms, what has labels, and the API's own requests.
+
+use super::Context;
+use crate::histogram::Histogram;
+use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::Response;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// The API's requests since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    /// By method and status. Both are few: methods that are not ours count as one.
+    answered: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    took: Histogram,
+}
+
+/// Counts a request.
+pub(super) async fn count(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    let (begun, method) = (Instant::now(), method(request.method()));
+    let response = next.run(request).await;
+    context.requests.took.add(begun.elapsed());
+    let mut answered = context.requests.answered.lock().unwrap_or_else(PoisonError::into_inner);
+    *answered.entry((method, response.status().as_u16())).or_default() += 1;
+    drop(answered);
+    response
+}
+
+fn method(method: &Method) -> &'static str {
+    let ours = ["GET", "PUT", "POST", "DELETE", "PATCH", "HEAD"];
+    ours.into_iter().find(|name| *name == method.as_str()).unwrap_or("other")
+}
+
+/// Adds what has more than one value, or none for now.
+pub(super) fn write(context: &Context, text: &mut String) {
+    let (status, storage, vitals) = (context.group.status(), context.group.storage(), context.vitals.here());
+    let leader = u64::from(context.group.leadership().borrow().leader.is_some());
+    let state = context.group.state();
+    let snapshot = storage.snapshot;
+    let age = snapshot.and_then(|snapshot| snapshot.age).map(|age| age.as_secs());
+    for (name, help, value) in [
+        ("longshore_raft_has_leader", "Whether this node knows a leader with a majority.", Some(leader)),
+        ("longshore_raft_voters", "Control nodes that vote.", Some(status.voters.len() as u64)),
+        ("longshore_raft_log_bytes", "Bytes of the Raft log's entries.", Some(vitals.log_bytes)),
+        ("longshore_raft_snapshot_index", "Last log index in the newest snapshot.", vitals.snapshot),
+        ("longshore_raft_snapshot_bytes", "Bytes of the newest snapshot.", snapshot.map(|snapshot| snapshot.size)),
+        ("longshore_raft_snapshot_age_seconds", "Age of the newest snapshot.", age),
+        ("longshore_disk_free_bytes", "Bytes free below the data folder.", vitals.disk_free),
+        ("longshore_disk_size_bytes", "Bytes of the file system below the data folder.", vitals.disk_total),
+        (
+            "longshore_sessions",
+            "Proven sessions of workers and clients at this node.",
+            Some(context.credentials.sessions.count()),
+        ),
+    ] {
+        if let Some(value) = value {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+        }
+    }
+    // Only the leader knows, so only it tells.
+    heading(text, "longshore_raft_member_lag_entries", "gauge", "Log entries that a member lacks; told by the leader.");
+    for (node, lag) in status.lag.iter().filter_map(|(node, lag)| Some((node, (*lag)?))) {
+        let name = state.node(*node).map_or_else(|| node.to_string(), |node| label(&node.name));
+        let _ = writeln!(text, "longshore_raft_member_lag_entries{{member=\"{name}\"}} {lag}");
+    }
+    storage.syncs().write("longshore_raft_fsync_seconds", "How long the log's syncs take.", text);
+    heading(text, "longshore_api_requests_total", "counter", "Requests to this node's API.");
+    for ((method, status), count) in context.requests.answered.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let _ = writeln!(text, "longshore_api_requests_total{{method=\"{method}\",status=\"{status}\"}} {count}");
+    }
+    context.requests.took.write("longshore_api_request_seconds", "How long the API's answers take to begin.", text);
+}
+
+fn heading(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+/// A label's value (Prometheus' text format).
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
