@@ -33,6 +33,8 @@ pub struct Config {
     pub worker: Worker,
     /// `[limits]`
     pub limits: Limits,
+    /// `[snapshots]`
+    pub snapshots: Snapshots,
     /// `[timers]`
     pub timers: Timers,
     /// `[[listen]]`
@@ -161,6 +163,19 @@ pub enum OnStop {
     Keep,
     /// They are stopped.
     Stop,
+}
+
+/// Snapshots that a control node saves by the clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Snapshots {
+    /// Where; without it none are saved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// Time between two.
+    #[serde(serialize_with = "duration::serialize")]
+    pub every: Duration,
+    /// How many are kept.
+    pub keep: u32,
 }
 
 /// What others may take of a control node.

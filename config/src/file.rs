@@ -124,6 +124,11 @@ sections! {
         pending_per_address: u32, Number;
         sessions: u32, Number;
     }
+    snapshots SnapshotsFile {
+        folder: PathBuf, Text;
+        every: Span, Text;
+        keep: u32, Number;
+    }
     timers TimersFile {
         ping_every: Span, Text;
         ping_deadline: Span, Text;
@@ -145,6 +150,7 @@ impl File {
         [
             &mut self.node.data_dir,
             &mut self.api.socket,
+            &mut self.snapshots.folder,
             &mut auth.secret_file,
             &mut auth.worker_secret_file,
             &mut auth.verifiers_file,

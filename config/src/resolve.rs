@@ -1,8 +1,9 @@
 //! From optional keys to the effective configuration: defaults, what must be there, and what must fit together.
 
-use crate::config::{Api, Auth, Cluster, Control, Dns, Limits, Node, Timers, Tls, Worker};
+use crate::config::{Api, Auth, Cluster, Control, Dns, Limits, Node, Snapshots, Timers, Tls, Worker};
 use crate::file::{
-    AuthFile, ClusterFile, DnsFile, File, LimitsFile, NodeFile, ProxyFile, TimersFile, TlsFile, WorkerFile,
+    AuthFile, ClusterFile, DnsFile, File, LimitsFile, NodeFile, ProxyFile, SnapshotsFile, TimersFile, TlsFile,
+    WorkerFile,
 };
 use crate::proxy::Variables;
 use crate::values::Span;
@@ -34,6 +35,7 @@ pub(crate) fn resolve(path: &Path, file: File, variables: &Variables) -> Result<
         control: check.control(file.control.voters)?,
         worker: check.worker(file.worker)?,
         limits: check.limits(&file.limits)?,
+        snapshots: check.snapshots(file.snapshots)?,
         timers: check.timers(file.timers)?,
         node,
         listen,
@@ -189,6 +191,17 @@ impl Check<'_> {
             pending_per_address: positive("limits.pending_per_address", file.pending_per_address, 64)?,
             sessions: positive("limits.sessions", file.sessions, 50_000)?,
         })
+    }
+
+    fn snapshots(&self, file: SnapshotsFile) -> Result<Snapshots, ConfigError> {
+        let every = file.every.map_or(Duration::from_secs(3600), |span| span.0);
+        match (file.keep.unwrap_or(24), every.is_zero()) {
+            (0, _) => {
+                Err(self.conflict("snapshots.keep", "0 would keep none; leave out snapshots.folder to save none"))
+            }
+            (_, true) => Err(self.conflict("snapshots.every", "it must be longer than nothing")),
+            (keep, _) => Ok(Snapshots { folder: file.folder, every, keep }),
+        }
     }
 
     fn timers(&self, file: TimersFile) -> Result<Timers, ConfigError> {

@@ -51,6 +51,7 @@ use crate::proxy::Proxies;
 use crate::raft::Group;
 use crate::reach::Reach;
 use crate::relay::Relays;
+use crate::schedule::Schedule;
 use crate::vitals::Examiner;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -81,6 +82,7 @@ pub(crate) struct Context {
     pub(crate) credentials: Reporter,
     pub(crate) vitals: Examiner,
     pub(crate) requests: Requests,
+    pub(crate) schedule: Schedule,
     pub(crate) stop: CancellationToken,
 }
 

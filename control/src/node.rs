@@ -25,6 +25,7 @@ use crate::proxy::{Proxies, ProxyOptions};
 use crate::raft::{Bootstrapping, Group, GroupError, GroupOptions};
 use crate::reach::Reach;
 use crate::relay::Relays;
+use crate::schedule::Schedule;
 use crate::vitals::Examiner;
 use crate::worker_link::{Attaching, WorkerLinks};
 use crate::{register, ring};
@@ -145,6 +146,7 @@ impl ControlNode {
             Some(_) => None,
             None => own_verifier(own_secret, options.credential).await,
         };
+        let schedule = Schedule::new(options.snapshots, options.cluster.clone());
         let parts = Parts {
             folder: folder.path().to_owned(),
             me,
@@ -152,6 +154,7 @@ impl ControlNode {
             cluster: options.cluster,
             max_sessions: options.max_sessions,
             timers: options.timers,
+            schedule,
             blobs,
             peers,
             group,
@@ -259,6 +262,7 @@ struct Parts {
     cluster: String,
     max_sessions: usize,
     timers: Timers,
+    schedule: Schedule,
     blobs: Blobs,
     peers: Peers,
     group: Group,
@@ -270,8 +274,21 @@ struct Parts {
 
 impl Parts {
     fn run(self, sockets: Sockets) -> Drain {
-        let Self { folder, me, identity, cluster, max_sessions, timers, blobs, peers, group, loops, own, dialling } =
-            self;
+        let Self {
+            folder,
+            me,
+            identity,
+            cluster,
+            max_sessions,
+            timers,
+            schedule,
+            blobs,
+            peers,
+            group,
+            loops,
+            own,
+            dialling,
+        } = self;
         let (stop, node) = (loops.stop_token().clone(), me.node);
         let (timers, presence) = (Arc::new(timers), Arc::<Presence>::default());
         let supply = Arc::new(Supply::new(node, blobs.clone(), group.clone(), peers.clone()));
@@ -326,6 +343,7 @@ impl Parts {
         for listener in sockets.listeners {
             loops.spawn("listener", accept::run(reception.clone(), listener, stop.clone()));
         }
+        loops.spawn("snapshot schedule", schedule.clone().run(group.clone(), stop.clone()));
         let context = api::Context {
             me: node,
             cluster,
@@ -341,6 +359,7 @@ impl Parts {
             vitals,
             requests: api::Requests::default(),
             dialback,
+            schedule,
             stop: stop.clone(),
         };
         serve_api(&loops, sockets.api, context);

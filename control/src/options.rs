@@ -3,6 +3,7 @@
 //! Owns no file format: the binary turns its configuration into these. Never holds a value that can change while the
 //! node runs; what may change lives in the replicated state.
 
+use crate::schedule::Scheduled;
 use longshore_discovery::ResolverOptions;
 use longshore_transport::{DialOptions, ListenOptions, Secret, SessionOptions};
 use longshore_wire::ClusterUri;
@@ -44,6 +45,8 @@ pub struct Options {
     pub release: String,
     /// How hard data is pressed onto the disk.
     pub storage: Disk,
+    /// Snapshots that are saved by the clock.
+    pub snapshots: Option<Scheduled>,
 }
 
 /// What a new cluster starts with.

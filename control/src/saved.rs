@@ -14,7 +14,8 @@ use longshore_state::{Counts, State};
 use longshore_wire::{ClusterId, Digest};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read as _, Write};
+use std::io::{self, BufReader, BufWriter, Read as _, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Buffer of the file.
@@ -108,6 +109,21 @@ pub(crate) fn write(state: &State, applied: Option<Position>, out: &mut impl Wri
     let members = Members::default();
     let description = Description { applied, members, members_at: None, taken_ms: Some(now_ms()) };
     snapshot::write(state, &seal_record(&description), out)
+}
+
+/// Writes the state into a new file, under its name only when it is complete and synced. Only its owner may read it.
+///
+/// # Errors
+/// When the disk refuses.
+pub(crate) fn write_file(state: &State, applied: Option<Position>, folder: &Path, name: &str) -> io::Result<()> {
+    let unfinished = folder.join(format!("{name}.tmp"));
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    let mut out = BufWriter::with_capacity(BUFFER, file);
+    write(state, applied, &mut out)?;
+    out.flush()?;
+    out.get_ref().sync_all()?;
+    fs::rename(&unfinished, folder.join(name))?;
+    File::open(folder)?.sync_all()
 }
 
 /// Reads and checks a whole saved snapshot.

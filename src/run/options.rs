@@ -6,7 +6,7 @@ use crate::args::local::ConfigFile;
 use crate::error::Failed;
 use anyhow::Context as _;
 use longshore_config::{Config, OnStop};
-use longshore_control::{ApiListen, Bootstrap, Disk, Listen};
+use longshore_control::{ApiListen, Bootstrap, Disk, Listen, Scheduled};
 use longshore_discovery::{Nameless, ResolverOptions};
 use longshore_transport::{
     Admission, AdmissionLimits, Backoff, ClientTls, ClientTlsOptions, DialOptions, ListenOptions, Secret, ServerTls,
@@ -99,8 +99,16 @@ pub(crate) fn control_options(config: &Config, bootstrap: bool) -> anyhow::Resul
         },
         release: RELEASE.to_owned(),
         storage: Disk::Durable,
+        snapshots: scheduled(config),
         data_dir,
     })
+}
+
+/// Snapshots by the clock, where a folder is named.
+fn scheduled(config: &Config) -> Option<Scheduled> {
+    let snapshots = &config.snapshots;
+    let keep = usize::try_from(snapshots.keep).unwrap_or(usize::MAX);
+    snapshots.folder.clone().map(|folder| Scheduled { folder, every: snapshots.every, keep })
 }
 
 fn read_verifiers(config: &Config) -> anyhow::Result<Bootstrap> {

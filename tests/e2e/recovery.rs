@@ -127,3 +127,48 @@ fn a_lost_quorum_is_recovered() {
     assert_eq!(after["cluster_id"], before["cluster_id"]);
     assert_eq!(after["members"].as_array().unwrap().len(), 3, "{after}");
 }
+
+#[test]
+fn snapshots_are_saved_by_the_clock() {
+    let mut cluster = Cluster::prepare(0, Reach::All);
+    let (folder, config) = (cluster.dir.path().join("backup"), cluster.dir.path().join("control-1.toml"));
+    let section = format!("[snapshots]\nfolder = \"{}\"\nevery = \"100ms\"\nkeep = 2\n", folder.display());
+    std::fs::write(&config, std::fs::read_to_string(&config).unwrap() + &section).unwrap();
+    cluster.controls[0].start(&["--bootstrap"]);
+    let told = |what: &str, fits: fn(&Value) -> bool| {
+        wait_for(what, || {
+            let saved = cluster.cli(0).try_json(&["cluster", "status"])?["saved_snapshots"].clone();
+            if fits(&saved) { Ok(saved) } else { Err(saved.to_string()) }
+        })
+    };
+    let saved = told("a saved snapshot", |saved| saved["file"].is_string());
+    assert!(saved["age_ms"].is_u64() && saved["failure"].is_null(), "{saved}");
+    let files = || -> Vec<PathBuf> {
+        let items = std::fs::read_dir(&folder).unwrap().map(|item| item.unwrap().path());
+        let mut files: Vec<PathBuf> = items.filter(|path| path.extension().is_some_and(|end| end == "snap")).collect();
+        files.sort();
+        files
+    };
+    let first = files()[0].clone();
+    wait_for("the first one to be pruned", || if first.exists() { Err(format!("{:?}", files())) } else { Ok(()) });
+
+    // The folder becomes a file: nothing can be saved, and everybody is told.
+    let aside = cluster.dir.path().join("aside");
+    std::fs::rename(&folder, &aside).unwrap();
+    wait_for("the folder to be a file", || {
+        std::fs::write(&folder, "in the way").map_err(|error| {
+            drop(std::fs::remove_dir_all(&folder));
+            error.to_string()
+        })
+    });
+    let failed = told("the failure to be told", |saved| saved["failure"].is_string());
+    assert!(failed["failure"].as_str().unwrap().contains("backup"), "{failed}");
+    assert!(failed["file"].is_string(), "the last good one is still known: {failed}");
+    cluster.controls[0].wait_log(&["ERROR", "no snapshot could be saved", "backup"]);
+    std::fs::remove_file(&folder).unwrap();
+    told("a success after the failure", |saved| saved["failure"].is_null());
+    cluster.controls[0].kill();
+    let last = files().pop().unwrap();
+    assert_eq!(offline_json(&["snapshot", "verify", text(&last)])["cluster"], "test");
+    assert!(files().len() <= 3, "two, and one that was written when the node was killed: {:?}", files());
+}

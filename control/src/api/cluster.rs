@@ -65,6 +65,7 @@ impl Context {
             "committed": status.committed,
             "applied": status.applied,
             "quorum": leadership.leader.is_some(),
+            "saved_snapshots": self.schedule.describe(),
             "voters_wanted": state.cluster().map(|cluster| cluster.voters_wanted),
             "members": known.chain(strangers).collect::<Vec<_>>(),
         })

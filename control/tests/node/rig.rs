@@ -73,6 +73,7 @@ async fn start_in(folder: &Path, name: &str, others: &[ClusterUri], own: (&str, 
         timers: Timers::default(),
         release: "test".to_owned(),
         storage: Disk::Durable,
+        snapshots: None,
     };
     ControlNode::start(options).await.unwrap()
 }

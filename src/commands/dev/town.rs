@@ -213,6 +213,7 @@ impl Plan {
             timers: Timers::default(),
             release: RELEASE.to_owned(),
             storage: Disk::default(),
+            snapshots: None,
         })
     }
 
