@@ -1,13 +1,16 @@
 //! The client of the HTTP API: one request a connection, or many over a kept one.
 //!
 //! It owns the way to the API (Unix socket, TCP, TLS), the deadline, the token, and the making of one clear sentence out of
-//! every failure. It never retries: a write that may have been carried out is the operator's to repeat.
+//! every failure. It retries only what has a request id ([`Client::write`]): any other write that may have been carried out is
+//! the operator's to repeat.
 
 mod body;
+mod events;
 mod problem;
 mod target;
 
 pub(crate) use body::{Body, bytes, empty, file};
+pub(crate) use events::{Event, Events};
 
 use crate::args::Globals;
 use crate::error::{Exit, Failed};
@@ -20,13 +23,20 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use target::Target;
 use tokio::task::JoinSet;
 
 /// Most bytes of an answer that is taken in as a whole: a full listing of values at their limit would be larger, but is
 /// paged long before.
 const MAX_ANSWER: usize = 1 << 30;
+
+/// Names a write.
+const REQUEST: &str = "x-longshore-request-id";
+/// Marks its repeats.
+const REPEAT: &str = "x-longshore-repeat";
+/// Time between attempts.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Talks to one API.
 #[derive(Clone)]
@@ -127,6 +137,33 @@ impl Client {
         let mut connection = self.connect().await?;
         let response = connection.send(call).await?;
         Ok(Answer { response, timeout: self.timeout, _connection: connection })
+    }
+
+    /// Sends a write under a request id, and repeats it until the deadline while the cluster has no leader or the answer does
+    /// not come: whatever was carried out, a repeat gets the first outcome.
+    pub(crate) async fn write(&self, again: impl Fn() -> Call) -> anyhow::Result<Answer> {
+        let id = ulid::Ulid::generate().to_string();
+        let deadline = Instant::now() + self.timeout;
+        let mut doubt = false;
+        let mut call = again().header(REQUEST, &id);
+        loop {
+            let left = Self { timeout: deadline.saturating_duration_since(Instant::now()), ..self.clone() };
+            let (failure, sent) = match left.connect().await {
+                Ok(mut connection) => match connection.send(call).await {
+                    Ok(response) => return Ok(Answer { response, timeout: left.timeout, _connection: connection }),
+                    Err(failure) => (failure, true),
+                },
+                Err(failure) => (failure, false),
+            };
+            let failed = failure.downcast_ref::<Failed>();
+            let first = !doubt && !sent;
+            doubt |= sent && failed.is_none_or(|failed| !failed.is_not_done());
+            if first || !failed.is_some_and(Failed::is_passing) || Instant::now() + PAUSE >= deadline {
+                return Err(failed.filter(|_| doubt).map(Failed::doubting).map_or(failure, Into::into));
+            }
+            tokio::time::sleep(PAUSE).await;
+            call = again().header(REQUEST, &id).header(REPEAT, "yes");
+        }
     }
 
     /// Sends a request and takes the JSON of its answer.

@@ -73,6 +73,25 @@ impl Failed {
         self.outcome.is_none() && (self.exit == Exit::TimedOut as u8 || self.exit == Exit::Unreachable as u8)
     }
 
+    /// Whether what was asked for has certainly not happened.
+    pub(crate) fn is_not_done(&self) -> bool {
+        self.outcome == Some(Outcome::NotDone)
+    }
+
+    /// Whether another attempt may find the cluster in a better state.
+    pub(crate) const fn is_passing(&self) -> bool {
+        self.exit == Exit::TimedOut as u8 || self.exit == Exit::Unreachable as u8
+    }
+
+    /// The same after an earlier attempt whose outcome nobody knows.
+    pub(crate) fn doubting(&self) -> Self {
+        let message = match self.outcome {
+            Some(Outcome::NotDone) => format!("{self} (an earlier attempt may have been carried out)"),
+            _ => self.to_string(),
+        };
+        Self { exit: self.exit, message: Some(message), outcome: Some(Outcome::Unknown) }
+    }
+
     /// The same with advice at its end.
     pub(crate) fn advising(&self, advice: &str) -> Self {
         Self { exit: self.exit, message: Some(format!("{self}; {advice}")), outcome: self.outcome }

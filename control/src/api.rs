@@ -11,22 +11,25 @@
 //! | `/v1/instances`, `/v1/instances/I`, `/v1/instances/I/stop` | GET; GET; POST |
 //! | `/v1/tasks?instance=&node=`, `/v1/tasks/T`, `/v1/tasks/T/logs?follow=&tail=` | GET |
 //! | `/v1/credentials`, `/v1/credentials/C`, `/v1/credentials/C/rotate`, `…/finish`, `…/revoke` | GET, POST `{verifier, node}`; GET; POST `{verifier}`; POST |
-//! | `/v1/kv?prefix=&after=&limit=`, `/v1/kv/KEY` | GET; GET, PUT, DELETE (raw bodies) |
+//! | `/v1/kv?prefix=&after=&limit=`, `/v1/kv/KEY?lease=` | GET; GET, PUT, DELETE (raw bodies) |
+//! | `/v1/kv/watch?prefix=&from=`, `/v1/kv/txn` | GET (server-sent events); POST `{if, then, else}` |
+//! | `/v1/leases`, `/v1/leases/L`, `/v1/leases/L/keep` | GET, POST `{ttl_ms}`; GET, DELETE; POST |
+//! | `/v1/cluster/limits` | GET, PUT `{quota, brake}` |
 //! | `/v1/snapshot` | GET: the whole state as one checked file |
 //! | `/livez`, `/readyz?verbose`, `/metrics` | GET |
 //!
 //! Reads are linearizable unless `?consistency=local` is given; `/v1/cluster` always tells what this node knows. Writes go
-//! to the leader inside, never by a redirect. Every error is `application/problem+json`. This folder owns the shape of the
+//! to the leader inside, never by a redirect; those to the KV and leases take `X-Longshore-Request-Id`, for repeats. Every error is `application/problem+json`. This folder owns the shape of the
 //! API and no logic of its own.
 
 mod apps;
-mod base64;
 mod cluster;
 mod credentials;
 mod events;
 mod health;
 mod instances;
 mod kv;
+mod leases;
 mod metrics;
 mod nodes;
 mod precondition;
@@ -112,7 +115,11 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
         .route("/v1/credentials/{credential}", get(credentials::show))
         .route("/v1/credentials/{credential}/{verb}", post(credentials::act))
         .route("/v1/kv", get(kv::list))
-        .route("/v1/kv/{*key}", get(kv::read).put(kv::write).delete(kv::delete))
+        .route("/v1/kv/{*key}", get(kv::read).put(kv::write).delete(kv::delete).post(kv::post))
+        .route("/v1/leases", get(leases::list).post(leases::grant))
+        .route("/v1/leases/{lease}", get(leases::show).delete(leases::revoke))
+        .route("/v1/leases/{lease}/keep", post(leases::keep))
+        .route("/v1/cluster/limits", get(cluster::limits).put(cluster::set_limits))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .route("/v1/apps", get(apps::list).put(apps::deploy))
         .route("/v1/snapshot", get(snapshot::save))

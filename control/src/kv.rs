@@ -1,31 +1,69 @@
 //! The key-value service, for the API and the proxies alike.
 //!
 //! Owns the limits and the way of a request: writes through the log, linearizable reads by a read index, local reads
-//! from what this node has applied. Never writes to the state itself.
+//! from what this node has applied, watches from its history. Never writes to the state itself.
 
+mod brake;
+mod watch;
+
+pub(crate) use watch::{Seen, Watch};
+
+use crate::identity::random_ulid;
 use crate::raft::Group;
+use brake::Brake;
 use longshore_state::{Command, Reply, State};
 use longshore_wire::edge::TaskKv;
-use longshore_wire::kv::{Consistency, KvReply, KvRequest, MAX_KEY, MAX_LIST, MAX_VALUE};
+use longshore_wire::kv::{Consistency, KvReply, KvRequest, MAX_KEY, MAX_LIST, MAX_VALUE, Txn, TxnReply};
 use longshore_wire::{Code, Failure, NodeId, RequestId, TaskId};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Most watches on one node.
+const MAX_WATCHES: usize = 4096;
 
 /// The service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Kv {
     group: Group,
+    brake: Arc<Brake>,
+    watches: Arc<Semaphore>,
+}
+
+/// The name of a write: a repeat under the same one gets the first outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    id: RequestId,
+    repeat: bool,
+}
+
+impl Ticket {
+    /// Of a write that nobody can repeat.
+    pub(crate) fn fresh() -> Self {
+        Self::first(RequestId::from_u128(random_ulid()))
+    }
+
+    /// Of a first attempt.
+    pub(crate) const fn first(id: RequestId) -> Self {
+        Self { id, repeat: false }
+    }
+
+    /// Of a further one: refused rather than carried out twice, should the first outcome be forgotten.
+    pub(crate) const fn repeat(id: RequestId) -> Self {
+        Self { id, repeat: true }
+    }
 }
 
 impl Kv {
     pub(crate) fn new(group: Group) -> Self {
-        Self { group }
+        Self { group, brake: Arc::default(), watches: Arc::new(Semaphore::new(MAX_WATCHES)) }
     }
 
-    /// Carries out one operation. A repeat of a write with the same id gets the first outcome.
+    /// Carries out one operation.
     ///
     /// # Errors
     /// [`Code::Invalid`] and [`Code::TooLarge`] for a request over the limits, [`Code::Conflict`] for a failed
-    /// compare-and-set, [`Code::NoQuorum`] when no majority answers.
-    pub(crate) async fn execute(&self, id: RequestId, request: KvRequest) -> Result<KvReply, Failure> {
+    /// compare-and-set, [`Code::Busy`] under a brake, [`Code::NoQuorum`] when no majority answers.
+    pub(crate) async fn execute(&self, ticket: Ticket, request: KvRequest) -> Result<KvReply, Failure> {
         check(&request)?;
         match request {
             KvRequest::Get { key, consistency } => {
@@ -37,11 +75,105 @@ impl Kv {
                 let (entries, more) = state.kv_list(&prefix, after.as_deref(), limit);
                 Ok(KvReply::Entries { entries, more })
             }
-            write => match self.group.propose_as(id, Command::Kv(write)).await? {
+            write => match self.write(ticket, Command::Kv(write)).await? {
                 Reply::Kv(reply) => Ok(reply),
-                other => Err(Failure::unknown(Code::Internal, format!("a KV write was answered by {other:?}"))),
+                _ => Err(other_request()),
             },
         }
+    }
+
+    /// Lists keys; with the revision of the store at which that was, for a watch that goes on from there.
+    ///
+    /// # Errors
+    /// As [`Kv::execute`].
+    pub(crate) async fn list(&self, request: KvRequest) -> Result<(u64, KvReply), Failure> {
+        check(&request)?;
+        let KvRequest::List { prefix, after, limit, consistency } = request else {
+            return Err(Failure::new(Code::Internal, "this is no listing"));
+        };
+        let state = self.read(consistency).await?;
+        let (entries, more) = state.kv_list(&prefix, after.as_deref(), limit);
+        Ok((state.kv_revision(), KvReply::Entries { entries, more }))
+    }
+
+    /// Carries out a transaction.
+    ///
+    /// # Errors
+    /// As [`Kv::execute`]; comparisons that do not hold are no error.
+    pub(crate) async fn txn(&self, ticket: Ticket, txn: Txn) -> Result<TxnReply, Failure> {
+        match self.write(ticket, Command::Txn(txn)).await? {
+            Reply::Txn(reply) => Ok(reply),
+            _ => Err(other_request()),
+        }
+    }
+
+    /// Grants a lease; its id.
+    ///
+    /// # Errors
+    /// [`Code::Invalid`] for a time to live over the limits, [`Code::TooLarge`] when there are too many leases.
+    pub(crate) async fn grant(&self, ticket: Ticket, ttl_ms: u64) -> Result<u64, Failure> {
+        match self.commit(ticket, Command::GrantLease { ttl_ms }).await? {
+            Reply::Lease { lease, .. } => Ok(lease),
+            _ => Err(other_request()),
+        }
+    }
+
+    /// Keeps a lease alive; its time to live in milliseconds.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] when it has ended.
+    pub(crate) async fn keep(&self, lease: u64) -> Result<u64, Failure> {
+        match self.commit(Ticket::fresh(), Command::KeepLease { lease }).await? {
+            Reply::Lease { ttl_ms, .. } => Ok(ttl_ms),
+            _ => Err(other_request()),
+        }
+    }
+
+    /// Ends a lease; how many keys went with it.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] when it has ended.
+    pub(crate) async fn revoke(&self, ticket: Ticket, lease: u64) -> Result<u32, Failure> {
+        match self.commit(ticket, Command::RevokeLease { lease, renewals: None }).await? {
+            Reply::LeaseEnded { keys } => Ok(keys),
+            _ => Err(other_request()),
+        }
+    }
+
+    /// Watches the keys that start with `prefix`, from a revision on; from now on without one.
+    ///
+    /// # Errors
+    /// [`Code::Busy`] when there are too many watches on this node, [`Code::NoQuorum`] when no majority answers.
+    pub(crate) async fn watch(
+        &self,
+        prefix: String,
+        from: Option<u64>,
+        consistency: Consistency,
+    ) -> Result<Watch, Failure> {
+        if prefix.len() > MAX_KEY {
+            return Err(too_long("the prefix", prefix.len(), MAX_KEY));
+        }
+        let full = || {
+            let message =
+                format!("{MAX_WATCHES} watches run on this node already; use another one, or try again later");
+            Failure::new(Code::Busy, message)
+        };
+        let place = Arc::clone(&self.watches).try_acquire_owned().map_err(|_| full())?;
+        let state = self.read(consistency).await?;
+        let after = from.map_or_else(|| state.kv_revision(), |from| from.saturating_sub(1));
+        // A revision that no read has seen can only come from another life of the cluster.
+        let strange = consistency == Consistency::Linearizable && after > state.kv_revision();
+        Ok(Watch::new(self.group.clone(), prefix, if strange { Err(state.kv_revision()) } else { Ok(after) }, place))
+    }
+
+    async fn write(&self, ticket: Ticket, command: Command) -> Result<Reply, Failure> {
+        self.brake.admit(&self.group.state())?;
+        self.commit(ticket, command).await
+    }
+
+    async fn commit(&self, Ticket { id, repeat }: Ticket, command: Command) -> Result<Reply, Failure> {
+        let command = if repeat { Command::Again(Box::new(command)) } else { command };
+        self.group.propose_as(id, command).await
     }
 
     /// Carries out a task's operation: inside `apps/<app>/`, and only for a task of this worker.
@@ -50,16 +182,20 @@ impl Kv {
     /// [`Code::Forbidden`] when the worker has no such task; else as [`Kv::execute`].
     pub(crate) async fn execute_for(&self, worker: NodeId, asked: TaskKv) -> Result<KvReply, Failure> {
         let prefix = app_prefix(&self.group.state(), worker, &asked.task)?;
-        let reply = self.execute(asked.request_id, inside(&prefix, asked.request)).await?;
+        let reply = self.execute(Ticket::first(asked.request_id), inside(&prefix, asked.request)).await?;
         Ok(outside(&prefix, reply))
     }
 
-    async fn read(&self, consistency: Consistency) -> Result<std::sync::Arc<State>, Failure> {
+    async fn read(&self, consistency: Consistency) -> Result<Arc<State>, Failure> {
         if consistency == Consistency::Linearizable {
             self.group.read_index().await?;
         }
         Ok(self.group.state())
     }
+}
+
+fn other_request() -> Failure {
+    Failure::unknown(Code::Conflict, "the request id belongs to another request; each write needs an id of its own")
 }
 
 /// What a task's keys start with.
@@ -152,7 +288,8 @@ mod tests {
         };
         let KvRequest::List { prefix, after, .. } = inside("apps/x/", list) else { panic!("still a listing") };
         assert_eq!((prefix.as_str(), after.as_deref()), ("apps/x/a", Some("apps/x/ab")));
-        let entry = KvEntry { key: "apps/x/a".to_owned(), value: vec![], revision: 1, created_revision: 1 };
+        let entry =
+            KvEntry { key: "apps/x/a".to_owned(), value: vec![], revision: 1, created_revision: 1, lease: None };
         let KvReply::Entry(Some(entry)) = outside("apps/x/", KvReply::Entry(Some(entry))) else { panic!("an entry") };
         assert_eq!(entry.key, "a");
     }

@@ -5,12 +5,14 @@
 //! members    state + group ──▶ add learner, promote, replace, remove
 //! liveness   state + presence ▶ SetAlive, SetRing
 //! placement  state ──────────▶ Assign
+//! leases     state + clock ──▶ RevokeLease
 //! ```
 //!
 //! Every loop compares state with actuality, again and again, and never relies on having seen an event. What to do is
 //! decided by pure functions. After an election each loop first waits until this node has applied everything that was
 //! committed before it: decisions of a leader that is behind would undo those of its predecessor.
 
+mod leases;
 mod liveness;
 mod members;
 mod placement;
@@ -49,6 +51,7 @@ pub(crate) fn spawn(loops: &Loops, leading: &Leading) {
     loops.spawn("membership loop", members::run(Lead::new(leading), stop.clone()));
     loops.spawn("liveness loop", liveness::run(Lead::new(leading), stop.clone()));
     loops.spawn("placement loop", placement::run(Lead::new(leading), stop.clone()));
+    loops.spawn("lease loop", leases::run(Lead::new(leading), stop.clone()));
 }
 
 impl Leading {

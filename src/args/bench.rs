@@ -100,7 +100,7 @@ pub(crate) struct Rpc {
 #[derive(Debug, Args)]
 pub(crate) struct Push {
     /// Bytes that are moved, such as 256MiB
-    #[arg(long, default_value = "1GiB", value_parser = bytes)]
+    #[arg(long, default_value = "1GiB", value_parser = super::bytes)]
     pub(crate) size: u64,
     /// Which transports
     #[arg(long, value_delimiter = ',', default_value = "tcp,tls,wss")]
@@ -127,14 +127,6 @@ impl Push {
             false => self,
         }
     }
-}
-
-/// A number of bytes with a binary unit.
-fn bytes(text: &str) -> Result<u64, String> {
-    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    let unit = units.into_iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
-    let bytes = unit.and_then(|(number, shift)| number.trim().parse::<u64>().ok()?.checked_mul(1 << shift));
-    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "write for example 256MiB or 1GiB".to_owned())
 }
 
 /// `longshore bench workers`

@@ -1,17 +1,21 @@
-//! `longshore cluster`: the control group.
+//! `longshore cluster`: the control group, and the limits that hold for the cluster.
 
 mod events;
 
 use super::{Remote, items};
-use crate::args::cluster::Cluster;
-use crate::client::Call;
+use crate::args::cluster::{Cluster, Setting};
+use crate::client::{Call, bytes};
 use crate::output::{self, Table, cell};
-use serde_json::Value;
+use hyper::Method;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 pub(super) async fn cluster(remote: &Remote, args: &Cluster) -> anyhow::Result<()> {
-    if let Cluster::Events(args) = args {
-        return events::events(remote, args).await;
+    match args {
+        Cluster::Events(args) => return events::events(remote, args).await,
+        Cluster::Quota { size } => return limits(remote, "quota", size.map(|Setting(size)| json!(size))).await,
+        Cluster::Brake { writes } => return limits(remote, "brake", writes.map(|Setting(writes)| json!(writes))).await,
+        Cluster::Status | Cluster::Members => (),
     }
     let status = remote.client.json(Call::get("/v1/cluster")).await?;
     match args {
@@ -20,8 +24,23 @@ pub(super) async fn cluster(remote: &Remote, args: &Cluster) -> anyhow::Result<(
             output::line("")?;
             members(remote, &status["members"])
         }),
-        Cluster::Members | Cluster::Events(_) => remote.print(&status["members"], |list| members(remote, list)),
+        _ => remote.print(&status["members"], |list| members(remote, list)),
     }
+}
+
+/// Shows the limits of the key-value store, with one of them changed where that is wanted.
+async fn limits(remote: &Remote, name: &str, wanted: Option<Value>) -> anyhow::Result<()> {
+    const PATH: &str = "/v1/cluster/limits";
+    let call = match wanted {
+        None => Call::get(PATH),
+        Some(value) => Call::new(Method::PUT, PATH).body(bytes(json!({ name: value }).to_string())),
+    };
+    let limits = remote.client.json(call).await?;
+    remote.print(&limits, |limits| {
+        let brake = if limits["brake"].is_null() { "off".to_owned() } else { cell(&limits["brake"]) + " writes/s" };
+        output::line(&format!("quota {} bytes, {} used", cell(&limits["quota"]), cell(&limits["used"])))?;
+        output::line(&format!("brake {brake}"))
+    })
 }
 
 fn summary(status: &Value) -> anyhow::Result<()> {

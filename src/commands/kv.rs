@@ -1,33 +1,77 @@
 //! `longshore kv`: the key-value store.
 
+mod lease;
+mod watch;
+
 use super::{Remote, items};
-use crate::args::kv::{Cas, Kv, List, Put};
+use crate::args::kv::{Cas, Delete, Kv, List, Put};
 use crate::client::{Call, bytes, path, query};
-use crate::error::Failed;
+use crate::error::{Exit, Failed};
 use crate::output::{self, Format, Table, cell};
 use anyhow::Context as _;
 use hyper::Method;
+use hyper::body::Bytes;
+use longshore_wire::base64;
 use longshore_wire::kv::MAX_VALUE;
 use serde_json::{Value, json};
 use std::io::{IsTerminal as _, Read as _};
+use std::path::PathBuf;
 
 pub(super) async fn kv(remote: &Remote, args: Kv) -> anyhow::Result<()> {
     match args {
         Kv::Get { key, local } => get(remote, &key, local).await,
-        Kv::Put(Put { key, value }) => {
-            let call = Call::new(Method::PUT, key_path(&key, None)).body(bytes(read_value(value).await?));
-            write(remote, &key, call).await
+        Kv::Put(Put { key, value, lease }) => {
+            let value = Bytes::from(read_value(value).await?);
+            let lease = lease.map(|lease| lease.to_string());
+            let path = key_path(&key, None) + &query(&[("lease", lease.as_deref())]);
+            write(remote, &key, || Call::new(Method::PUT, path.clone()).body(bytes(value.clone()))).await
         }
-        Kv::Delete { key } => write(remote, &key, Call::new(Method::DELETE, key_path(&key, None))).await,
-        Kv::Cas(Cas { key, value, revision }) => {
-            let call = Call::new(Method::PUT, key_path(&key, None)).body(bytes(read_value(value).await?));
-            let call = match revision {
-                0 => call.header("if-none-match", "*"),
-                revision => call.header("if-match", &revision.to_string()),
-            };
-            write(remote, &key, call).await
+        Kv::Delete(Delete { key, revision }) => {
+            let call = || Call::new(Method::DELETE, key_path(&key, None));
+            write(remote, &key, || match revision {
+                None => call(),
+                Some(revision) => call().header("if-match", &revision.to_string()),
+            })
+            .await
         }
+        Kv::Cas(args) => cas(remote, args).await,
         Kv::List(args) => list(remote, &args).await,
+        Kv::Watch(args) => watch::watch(remote, &args).await,
+        Kv::Txn { file } => txn(remote, read_file(file).await?).await,
+        Kv::Lease(args) => lease::lease(remote, args).await,
+    }
+}
+
+async fn cas(remote: &Remote, Cas { key, value, revision, expect }: Cas) -> anyhow::Result<()> {
+    let value = Bytes::from(read_value(value).await?);
+    let call = || Call::new(Method::PUT, key_path(&key, None)).body(bytes(value.clone()));
+    match (revision, expect) {
+        (_, Some(expect)) => {
+            let (value, encoding) = text_of(&value);
+            let put = json!({"put": key, "value": value, "encoding": encoding});
+            let wish = json!({"if": [{"key": key, "value": expect}], "then": [put]});
+            txn(remote, wish.to_string().into_bytes()).await
+        }
+        (None | Some(0), None) => write(remote, &key, || call().header("if-none-match", "*")).await,
+        (Some(revision), None) => write(remote, &key, || call().header("if-match", &revision.to_string())).await,
+    }
+}
+
+/// Carries out a transaction. Its answer is printed even if a comparison did not hold: that is no error of the API.
+async fn txn(remote: &Remote, wish: Vec<u8>) -> anyhow::Result<()> {
+    let wish = Bytes::from(wish);
+    let call = || Call::new(Method::POST, "/v1/kv/txn").body(bytes(wish.clone()));
+    let answer = remote.client.write(call).await?.json().await?;
+    remote.print(&answer, |answer| {
+        output::say(&format!("revision {}", cell(&answer["revision"])));
+        for result in items(&answer["results"]) {
+            output::line(&result.to_string())?;
+        }
+        Ok(())
+    })?;
+    match answer["unmet"].as_str() {
+        Some(unmet) => Err(Failed::new(Exit::Conflict, output::plain(unmet)).into()),
+        None => Ok(()),
     }
 }
 
@@ -42,6 +86,7 @@ fn consistency(local: bool) -> Option<&'static str> {
 async fn get(remote: &Remote, key: &str, local: bool) -> anyhow::Result<()> {
     let answer = remote.client.open(Call::get(key_path(key, consistency(local)))).await?;
     let revision = |name| answer.header(name).and_then(|text| text.parse::<u64>().ok());
+    let lease = revision("x-longshore-lease");
     let (revision, created) = (revision("x-longshore-revision"), revision("x-longshore-created-revision"));
     let value = answer.bytes().await?;
     if remote.format != Format::Json {
@@ -49,22 +94,27 @@ async fn get(remote: &Remote, key: &str, local: bool) -> anyhow::Result<()> {
         // Scripts get the bytes as they are; a person's prompt begins on a line of its own.
         return if std::io::stdout().is_terminal() && !value.ends_with(b"\n") { output::raw(b"\n") } else { Ok(()) };
     }
-    let (text, encoding) = match std::str::from_utf8(&value) {
-        Ok(text) => (text.to_owned(), "utf8"),
-        Err(_) => (base64(&value), "base64"),
-    };
+    let (text, encoding) = text_of(&value);
     output::json(&json!({
         "key": key,
         "value": text,
         "encoding": encoding,
         "revision": revision,
         "created_revision": created,
-        "lease": null,
+        "lease": lease,
     }))
 }
 
-async fn write(remote: &Remote, key: &str, call: Call) -> anyhow::Result<()> {
-    let answer = remote.client.open(call).await?;
+/// A value as JSON holds it, and how.
+fn text_of(value: &[u8]) -> (String, &'static str) {
+    match std::str::from_utf8(value) {
+        Ok(text) => (text.to_owned(), "utf8"),
+        Err(_) => (base64::encode(value), "base64"),
+    }
+}
+
+async fn write(remote: &Remote, key: &str, call: impl Fn() -> Call) -> anyhow::Result<()> {
+    let answer = remote.client.write(call).await?;
     let revision = answer.header("x-longshore-revision").and_then(|text| text.parse::<u64>().ok());
     let mut written = match answer.json().await? {
         Value::Object(fields) => fields,
@@ -107,6 +157,9 @@ async fn list(remote: &Remote, args: &List) -> anyhow::Result<()> {
 /// Most characters of a value that a table shows.
 const MAX_CELL: usize = 60;
 
+/// Most bytes of a transaction that are read; the API takes less.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
 /// The value, from standard input where it is `-`.
 async fn read_value(value: String) -> anyhow::Result<Vec<u8>> {
     if value != "-" {
@@ -126,29 +179,22 @@ async fn read_value(value: String) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// RFC 4648 §4, padded.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = (0..3).fold(0, |bits, at| bits << 8 | u32::from(chunk.get(at).copied().unwrap_or_default()));
-        for digit in 0..4 {
-            let six = (bits >> (18 - 6 * digit)) & 63;
-            text.push(if digit <= chunk.len() { char::from(ALPHABET[six as usize]) } else { '=' });
+/// Reads a file, or standard input where it is `-`.
+async fn read_file(file: PathBuf) -> anyhow::Result<Vec<u8>> {
+    let shown = file.display().to_string();
+    let reading = tokio::task::spawn_blocking(move || match file.as_os_str() == "-" {
+        true => {
+            let mut bytes = Vec::new();
+            std::io::stdin().lock().take(MAX_FILE).read_to_end(&mut bytes).map(|_| bytes)
         }
-    }
-    text
+        false => std::fs::read(&file),
+    });
+    reading.await?.with_context(|| format!("cannot read {shown}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn binary_values_have_a_text_form() {
-        assert_eq!(base64(&[0xff, 0xfe]), "//4=");
-        assert_eq!(base64(b"foobar"), "Zm9vYmFy");
-    }
 
     #[test]
     fn keys_keep_their_slashes() {

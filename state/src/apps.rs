@@ -112,7 +112,7 @@ mod tests {
         needs_first.version = 1;
         state.instances.insert("i".into(), Arc::new(needs_first));
         for version in 1..=u8::try_from(MAX_VERSIONS + 2).unwrap() {
-            let at = At { index: version.into(), now_ms: 0 };
+            let at = At { index: version.into(), now_ms: 0, room: 0 };
             let archive = Stored { digest: Digest([version; 32]), size: 1, blake3: None };
             state.install_app(at, &manifest(), archive).unwrap();
         }

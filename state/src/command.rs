@@ -6,7 +6,7 @@
 use crate::record::CloneAlarm;
 use longshore_wire::app::Manifest;
 use longshore_wire::credential::Verifier;
-use longshore_wire::kv::{KvReply, KvRequest};
+use longshore_wire::kv::{KvReply, KvRequest, Txn, TxnReply};
 use longshore_wire::task::{NodeState, TaskStatus};
 use longshore_wire::{
     Blake3, ClusterId, ClusterUri, Digest, Epoch, Failure, Generation, Labels, NodeId, RequestId, ShortId, TaskId,
@@ -104,6 +104,39 @@ pub enum Command {
     },
     /// A write to the key-value store; reads never enter the log. Answer: [`Reply::Kv`].
     Kv(KvRequest),
+    /// A transaction on the key-value store. Answer: [`Reply::Txn`].
+    Txn(Txn),
+    /// A lease for keys. Answer: [`Reply::Lease`].
+    GrantLease {
+        /// How long it lives without being kept alive, in milliseconds.
+        ttl_ms: u64,
+    },
+    /// A lease's holder is there. Answer: [`Reply::Lease`].
+    KeepLease {
+        /// Which.
+        lease: u64,
+    },
+    /// Ends a lease and deletes its keys. Answer: [`Reply::LeaseEnded`].
+    RevokeLease {
+        /// Which.
+        lease: u64,
+        /// Only if it has been kept alive so often and no more: whoever measures time may be late.
+        #[serde(default)]
+        renewals: Option<u64>,
+    },
+    /// How many bytes of keys and values the key-value store may hold.
+    SetQuota {
+        /// So many; `None` for [`crate::KV_QUOTA`].
+        bytes: Option<u64>,
+    },
+    /// How many writes to the key-value store operators and apps may make in a second, all together.
+    SetBrake {
+        /// So many; `None` for no limit.
+        writes: Option<u32>,
+    },
+    /// The same request once more, by somebody who does not know whether the first was carried out. Refused as unknown when
+    /// its first outcome may have been forgotten; [`Proposal::request_id`] must be a ULID.
+    Again(Box<Command>),
     /// An archive has been stored. Answer: [`Reply::Installed`].
     InstallApp {
         /// Its manifest.
@@ -308,6 +341,20 @@ pub enum Reply {
     },
     /// To `Kv`.
     Kv(KvReply),
+    /// To `Txn`.
+    Txn(TxnReply),
+    /// To `GrantLease` and `KeepLease`.
+    Lease {
+        /// The lease.
+        lease: u64,
+        /// How long it lives without being kept alive, in milliseconds.
+        ttl_ms: u64,
+    },
+    /// To `RevokeLease`.
+    LeaseEnded {
+        /// How many keys went with it.
+        keys: u32,
+    },
     /// To `InstallApp`.
     Installed {
         /// The app's name.

@@ -83,7 +83,7 @@ impl Credential {
 
     /// What a founding command or an older snapshot holds.
     pub(crate) fn of_verifier(verifier: &Verifier, founded_ms: u64) -> Self {
-        Self::new(At { index: 0, now_ms: founded_ms }, verifier, None)
+        Self::new(At { index: 0, now_ms: founded_ms, room: 0 }, verifier, None)
     }
 
     fn next_number(&self) -> u32 {

@@ -7,12 +7,18 @@ use crate::kv::Store;
 use crate::record::{App, Cluster, Instance, Node, Task, Via};
 use crate::ring::Ring;
 use imbl::{OrdMap, OrdSet, Vector};
+use longshore_wire::kv::{KvReply, MAX_TXN_BYTES};
 use longshore_wire::{Code, Failure, NodeId, RequestId, ShortId};
 use std::fmt;
 use std::sync::Arc;
 
-/// How many outcomes are remembered for repeats: several seconds of the highest rate of writes, in a few MiB.
+/// How many outcomes are remembered for repeats: several seconds of the highest rate of writes, in a few MiB. One that
+/// holds much counts as several: see [`share`].
 pub const REMEMBERED: usize = 65_536;
+/// Bytes of texts and values that an outcome holds without counting as more than one.
+const SHARE: usize = 256;
+/// Most bytes of keys and values that the outcomes of one log entry hold: they travel together.
+const ROOM: usize = MAX_TXN_BYTES;
 
 /// Everything that the control nodes agree on. A clone is cheap and does not change any more.
 #[derive(Clone, Default)]
@@ -32,6 +38,10 @@ pub struct State {
     pub(crate) tasks_by_node: OrdSet<(NodeId, Arc<str>)>,
     pub(crate) outcomes: OrdMap<RequestId, Arc<Outcome>>,
     pub(crate) outcome_order: Vector<RequestId>,
+    /// What the remembered outcomes count, all together.
+    shares: usize,
+    /// The latest time in a forgotten request's id, in Unix milliseconds: what is later has not been forgotten.
+    pub(crate) forgotten_ms: u64,
     /// Outcomes ever taken into memory by this copy and those that it was cloned from.
     pub(crate) carried_out: u64,
 }
@@ -43,6 +53,8 @@ pub(crate) struct At {
     pub(crate) index: u64,
     /// The proposer's clock.
     pub(crate) now_ms: u64,
+    /// Bytes that the outcome may hold.
+    pub(crate) room: usize,
 }
 
 impl State {
@@ -52,26 +64,48 @@ impl State {
     /// be done is refused in the outcome. A repeat of a remembered request id returns the first outcome.
     pub fn apply(&mut self, index: u64, proposals: &[Proposal]) -> Vec<Outcome> {
         self.applied = index;
-        proposals.iter().map(|proposal| self.apply_once(index, proposal)).collect()
+        let mut room = ROOM;
+        let mut outcomes = Vec::with_capacity(proposals.len());
+        for proposal in proposals {
+            let outcome = self.apply_once(At { index, now_ms: proposal.now_ms, room }, proposal);
+            room = room.saturating_sub(read_bytes(&outcome));
+            outcomes.push(outcome);
+        }
+        outcomes
     }
 
-    fn apply_once(&mut self, index: u64, proposal: &Proposal) -> Outcome {
+    fn apply_once(&mut self, at: At, proposal: &Proposal) -> Outcome {
         if let Some(first) = self.outcomes.get(&proposal.request_id) {
+            if read_bytes(first) > at.room {
+                return Err(Failure::unknown(
+                    Code::Busy,
+                    "too much is read in this moment; ask again for this outcome",
+                ));
+            }
             return first.as_ref().clone();
         }
-        let outcome = self.execute(At { index, now_ms: proposal.now_ms }, &proposal.command);
-        self.remember(proposal.request_id, Arc::new(outcome.clone()));
+        if matches!(proposal.command, Command::Again(_)) && millis_of(proposal.request_id) <= self.forgotten_ms {
+            let why = "the outcome of the first attempt may be forgotten, so a repeat could do it a second time; read what is there";
+            return Err(Failure::unknown(Code::Conflict, why));
+        }
+        let outcome = self.execute(at, &proposal.command);
+        // Who is told to try again may do so under the same id.
+        if !matches!(&outcome, Err(failure) if failure.code == Code::Busy) {
+            self.remember(proposal.request_id, Arc::new(outcome.clone()));
+        }
         outcome
     }
 
     pub(crate) fn remember(&mut self, request: RequestId, outcome: Arc<Outcome>) {
-        self.carried_out += 1;
+        let new = share(&outcome);
+        self.carried_out += new as u64;
+        self.shares += new;
         self.outcomes.insert(request, outcome);
         self.outcome_order.push_back(request);
-        while self.outcome_order.len() > REMEMBERED {
-            if let Some(oldest) = self.outcome_order.pop_front() {
-                self.outcomes.remove(&oldest);
-            }
+        while self.shares > REMEMBERED {
+            let Some(oldest) = self.outcome_order.pop_front() else { break };
+            self.forgotten_ms = self.forgotten_ms.max(millis_of(oldest));
+            self.shares -= self.outcomes.remove(&oldest).map_or(0, |outcome| share(&outcome));
         }
     }
 
@@ -108,6 +142,20 @@ impl State {
             Command::SetRing { owners } => self.set_ring(owners),
             Command::RemoveNode { node } => self.remove_node(at, *node),
             Command::Kv(request) => self.kv.apply(request).map(Reply::Kv),
+            Command::Txn(txn) => self.kv.txn(txn, at.room).map(Reply::Txn),
+            Command::GrantLease { ttl_ms } => {
+                let id = self.next_stamp(at);
+                self.kv.grant(id, *ttl_ms)
+            }
+            Command::KeepLease { lease } => self.kv.keep(*lease),
+            Command::RevokeLease { lease, renewals } => self.kv.revoke(*lease, *renewals),
+            Command::SetQuota { bytes } => self.set_quota(*bytes),
+            Command::SetBrake { writes } => self.set_brake(*writes),
+            // Once is enough: `apply_once` has looked at the outer one.
+            Command::Again(again) if matches!(**again, Command::Again(_)) => {
+                Err(Failure::new(Code::Invalid, "a repeat of a repeat"))
+            }
+            Command::Again(again) => self.execute(at, again),
             Command::InstallApp { manifest, digest, size, blake3 } => {
                 self.install_app(at, manifest, Stored { digest: *digest, size: *size, blake3: *blake3 })
             }
@@ -131,6 +179,34 @@ impl State {
     }
 }
 
+/// How many of [`REMEMBERED`] an outcome counts.
+fn share(outcome: &Outcome) -> usize {
+    let held = match outcome {
+        Err(failure) => failure.message.len(),
+        Ok(Reply::Txn(reply)) => {
+            let answers = reply.results.len() * size_of::<KvReply>();
+            answers + reply.unmet.as_ref().map_or(0, String::len) + read_bytes(outcome)
+        }
+        Ok(_) => 0,
+    };
+    1 + held / SHARE
+}
+
+/// Bytes of keys and values that were read for an outcome.
+fn read_bytes(outcome: &Outcome) -> usize {
+    let Ok(Reply::Txn(reply)) = outcome else { return 0 };
+    let entries = reply.results.iter().filter_map(|result| match result {
+        KvReply::Entry(Some(entry)) => Some(entry.key.len() + entry.value.len()),
+        _ => None,
+    });
+    entries.sum()
+}
+
+/// The time in a ULID, in Unix milliseconds.
+fn millis_of(request: RequestId) -> u64 {
+    u64::try_from(request.as_u128() >> 80).unwrap_or(u64::MAX)
+}
+
 impl fmt::Debug for State {
     /// Counts only: values may be secrets, and there may be very many.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -149,7 +225,7 @@ impl fmt::Debug for State {
 mod tests {
     use super::*;
     use longshore_wire::ClusterId;
-    use longshore_wire::kv::{KvReply, KvRequest};
+    use longshore_wire::kv::{Compare, Condition, KvRequest, Txn, TxnOp};
 
     fn put(id: u128, key: &str) -> Proposal {
         let command = Command::Kv(KvRequest::Put { key: key.into(), value: vec![1] });
@@ -195,6 +271,59 @@ mod tests {
         state.apply(2, &[put(2, "a")]);
         assert!(before.kv_get("a").is_none() && state.kv_get("a").is_some());
         assert!(state.same_but_for_kv(&before));
+    }
+
+    fn ulid(millis: u64, number: u128) -> RequestId {
+        RequestId::from_u128((u128::from(millis) << 80) | number)
+    }
+
+    #[test]
+    fn a_repeat_is_refused_once_its_first_outcome_may_be_forgotten() {
+        let mut state = founded();
+        let again = |id, key: &str| {
+            let command = Command::Kv(KvRequest::Put { key: key.into(), value: vec![] });
+            Proposal { request_id: id, now_ms: 0, command: Command::Again(Box::new(command)) }
+        };
+        // Nothing is forgotten: whether the first attempt came or not, the repeat is safe.
+        let late = state.apply(2, &[again(ulid(5_000, 1), "a"), again(ulid(5_000, 1), "a")]);
+        assert!(late.iter().all(|outcome| *outcome == Ok(Reply::Kv(KvReply::Written { revision: 1, created: true }))));
+        for number in 0..REMEMBERED as u128 {
+            state.remember(ulid(9_000, number), Arc::new(Ok(Reply::Done)));
+        }
+        assert!(!state.outcomes.contains_key(&ulid(5_000, 1)));
+        let refused = state.apply(3, &[again(ulid(5_000, 1), "a"), again(ulid(4_000, 7), "b")]);
+        for outcome in refused {
+            let failure = outcome.unwrap_err();
+            assert_eq!((failure.code, failure.outcome), (Code::Conflict, longshore_wire::Outcome::Unknown));
+        }
+        assert!(state.apply(4, &[again(ulid(5_001, 1), "c")])[0].is_ok(), "none so late is forgotten");
+        assert_eq!(state.kv_revision(), 2);
+    }
+
+    #[test]
+    fn answers_that_hold_much_are_few_in_an_entry_and_in_memory() {
+        let mut state = founded();
+        let value = vec![0; 700 * 1024];
+        let command = Command::Kv(KvRequest::Put { key: "big".into(), value });
+        state.apply(2, &[Proposal { request_id: RequestId::from_u128(2), now_ms: 0, command }]);
+        let read = |id: u128| {
+            let compare = vec![Compare { key: "big".into(), condition: Condition::Exists }];
+            let then =
+                vec![TxnOp::Get { key: "big".into() }, TxnOp::Put { key: "n".into(), value: vec![], lease: None }];
+            let command = Command::Txn(Txn { compare, then, otherwise: vec![] });
+            Proposal { request_id: RequestId::from_u128(id), now_ms: 0, command }
+        };
+        let outcomes = state.apply(3, &[read(3), read(4), read(3)]);
+        assert!(outcomes[0].is_ok());
+        assert_eq!(outcomes[1].as_ref().unwrap_err().code, Code::Busy);
+        assert_eq!(outcomes[2].as_ref().unwrap_err().outcome, longshore_wire::Outcome::Unknown);
+        assert_eq!((state.kv_revision(), state.apply(4, &[read(3)])[0].is_ok()), (2, true));
+        assert!(state.apply(5, &[read(4)])[0].is_ok(), "the same id may try again");
+        let before = state.carried_out();
+        state.apply(6, &[read(5)]);
+        assert!(state.carried_out() - before > 2_800, "it counts as many, so that memory stays bounded");
+        (7..60).for_each(|index| drop(state.apply(index, &[read(u128::from(index))])));
+        assert!(state.outcomes.len() < 24 && state.shares <= REMEMBERED, "{}", state.outcomes.len());
     }
 
     #[test]

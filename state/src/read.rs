@@ -1,6 +1,7 @@
 //! What can be read from the state. Nothing here changes anything.
 
 use crate::credentials::Credential;
+use crate::kv::{KvChange, KvGap, Lease};
 use crate::machine::State;
 use crate::record::{App, Cluster, Instance, Node, Task};
 use crate::ring::Ring;
@@ -219,6 +220,36 @@ impl State {
     /// At most `limit` entries, [`longshore_wire::kv::MAX_LIST`] in any case, and no more than fit in one message.
     pub fn kv_list(&self, prefix: &str, after: Option<&str>, limit: u32) -> (Vec<KvEntry>, bool) {
         self.kv.list(prefix, after, limit)
+    }
+}
+
+impl State {
+    /// The changes of the key-value store behind a revision, oldest first: each once, revisions without a hole.
+    ///
+    /// # Errors
+    /// When some of them are forgotten, or were before this node's last snapshot.
+    pub fn kv_changes(&self, after: u64) -> Result<impl Iterator<Item = &KvChange>, KvGap> {
+        self.kv.changes(after)
+    }
+
+    /// The last revision whose change is forgotten.
+    pub fn kv_compacted(&self) -> u64 {
+        self.kv.compacted()
+    }
+
+    /// Bytes of keys and values in the key-value store, and its quota.
+    pub fn kv_usage(&self) -> (u64, u64) {
+        self.kv.usage()
+    }
+
+    /// All leases, each with the number of its keys.
+    pub fn leases(&self) -> impl Iterator<Item = (Lease, usize)> {
+        self.kv.leases()
+    }
+
+    /// A lease with its keys.
+    pub fn lease(&self, id: u64) -> Option<(Lease, impl Iterator<Item = &str>)> {
+        self.kv.lease(id)
     }
 }
 

@@ -23,6 +23,12 @@ pub struct Cluster {
     pub voters_wanted: u32,
     /// When it was founded, in Unix milliseconds.
     pub founded_ms: u64,
+    /// How many bytes of keys and values the key-value store may hold, if an operator has said so.
+    #[serde(default)]
+    pub kv_quota: Option<u64>,
+    /// How many writes to it operators and apps may make in a second, all together.
+    #[serde(default)]
+    pub kv_brake: Option<u32>,
 }
 
 /// A node: control node, worker, or both in one process.

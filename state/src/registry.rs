@@ -17,6 +17,8 @@ pub const SHORT_ID_REST: u64 = 1_000;
 const DEFAULT_VOTERS: u32 = 3;
 /// Most voters: each write waits for a majority of them.
 const MAX_VOTERS: u32 = 9;
+/// Smallest quota of the key-value store: room for a key and a value at their limits.
+const MIN_QUOTA: u64 = 2 * 1024 * 1024;
 /// Longest name of a node or cluster, in bytes.
 const MAX_NAME: usize = 128;
 
@@ -46,7 +48,9 @@ impl State {
         }
         check_name("cluster", name)?;
         self.credentials = crate::credentials::founding(verifiers, at.now_ms);
-        let cluster = Cluster { id, name: name.to_owned(), voters_wanted: DEFAULT_VOTERS, founded_ms: at.now_ms };
+        let (name, founded_ms) = (name.to_owned(), at.now_ms);
+        let (kv_quota, kv_brake) = (None, None);
+        let cluster = Cluster { id, name, voters_wanted: DEFAULT_VOTERS, founded_ms, kv_quota, kv_brake };
         self.cluster = Some(Arc::new(cluster));
         Ok(Reply::Done)
     }
@@ -58,6 +62,28 @@ impl State {
         }
         if let Some(cluster) = &mut self.cluster {
             Arc::make_mut(cluster).voters_wanted = wanted;
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn set_quota(&mut self, bytes: Option<u64>) -> Outcome {
+        if bytes.is_some_and(|bytes| bytes < MIN_QUOTA) {
+            let message = format!("the quota of the key-value store must be at least {MIN_QUOTA} bytes");
+            return Err(Failure::new(Code::Invalid, message));
+        }
+        if let Some(cluster) = &mut self.cluster {
+            Arc::make_mut(cluster).kv_quota = bytes;
+        }
+        self.kv.set_quota(bytes);
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn set_brake(&mut self, writes: Option<u32>) -> Outcome {
+        if writes == Some(0) {
+            return Err(Failure::new(Code::Invalid, "a brake of 0 would refuse every write; the least is 1 a second"));
+        }
+        if let Some(cluster) = &mut self.cluster {
+            Arc::make_mut(cluster).kv_brake = writes;
         }
         Ok(Reply::Done)
     }
@@ -258,7 +284,7 @@ pub(crate) mod tests {
 
     /// A worker's record with these labels.
     pub(crate) fn worker(name: &str, labels: &str) -> Node {
-        let mut node = State::default().known_or_new(At { index: 1, now_ms: 0 }, NodeId::from_u128(1));
+        let mut node = State::default().known_or_new(At { index: 1, now_ms: 0, room: 0 }, NodeId::from_u128(1));
         node.name = name.to_owned();
         node.labels = labels.parse().unwrap();
         node.roles.insert(Role::Worker);

@@ -22,9 +22,9 @@ use std::io::{self, Read, Write};
 
 /// First bytes of every snapshot.
 pub const MAGIC: [u8; 8] = *b"LSHSNAP\n";
-/// The format that is written. A release reads its own format and migrates the one before: format 1 had one verifier per
-/// credential.
-pub const FORMAT: u32 = 2;
+/// The format that is written. A release reads its own format and migrates those before: format 1 had one verifier per
+/// credential, format 2 no leases.
+pub const FORMAT: u32 = 3;
 /// The oldest format that is read.
 const OLDEST: u32 = 1;
 

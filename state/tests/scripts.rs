@@ -66,6 +66,16 @@ fn kv() {
 }
 
 #[test]
+fn txn() {
+    check("txn");
+}
+
+#[test]
+fn leases() {
+    check("leases");
+}
+
+#[test]
 fn apps() {
     check("apps");
 }

@@ -21,6 +21,7 @@ mod dns;
 mod events;
 mod flood;
 mod frozen;
+mod kv;
 mod middlebox;
 mod moves;
 mod netns;

@@ -4,6 +4,7 @@
 //! encoding; it never opens a socket or a file, reads a clock, or draws a random number.
 
 pub mod app;
+pub mod base64;
 pub mod client;
 pub mod codec;
 pub mod credential;

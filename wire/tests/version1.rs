@@ -234,7 +234,7 @@ fn controls(golden: &mut Golden) {
         &OpenWorker::Archive { epoch: Epoch(5), digest: Digest([0xab; 32]), size: 70_000, blake3: None },
     );
     golden.check("logs", &OpenWorker::Logs(LogRequest { task: TaskId("app-4".into()), tail: Some(9), follow: true }));
-    let entry = || KvEntry { key: "a/b".into(), value: vec![0, 255], revision: 300, created_revision: 3 };
+    let entry = || KvEntry { key: "a/b".into(), value: vec![0, 255], revision: 300, created_revision: 3, lease: None };
     golden.check("kv_reply.entry", &KvReply::Entry(Some(entry())));
     golden.check("kv_reply.no_entry", &KvReply::Entry(None));
     golden.check("kv_reply.written", &KvReply::Written { revision: 300, created: true });

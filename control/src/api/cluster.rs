@@ -7,7 +7,7 @@ use bytes::Bytes;
 use longshore_state::{Command, Node};
 use longshore_wire::NodeId;
 use longshore_wire::peer::Vitals;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +33,40 @@ pub(super) async fn set_voters(api: Api, body: Bytes) -> Answer {
     let Voters { voters: wanted } = json(&body)?;
     api.group.propose_one(Command::SetVoters { wanted }).await?;
     voters(api).await
+}
+
+pub(super) async fn limits(api: Api) -> Answer {
+    let state = api.group.state();
+    let (used, quota) = state.kv_usage();
+    let brake = state.cluster().and_then(|cluster| cluster.kv_brake);
+    Ok(axum::Json(json!({"quota": quota, "used": used, "brake": brake})).into_response())
+}
+
+/// Body of a change of limits: what is absent stays, `null` is the default.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limits {
+    #[serde(default, deserialize_with = "given")]
+    quota: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "given")]
+    brake: Option<Option<u32>>,
+}
+
+/// Tells a `null` from nothing.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+pub(super) async fn set_limits(api: Api, body: Bytes) -> Answer {
+    let Limits { quota, brake } = json(&body)?;
+    if let Some(bytes) = quota {
+        api.group.propose_one(Command::SetQuota { bytes }).await?;
+    }
+    if let Some(writes) = brake {
+        api.group.propose_one(Command::SetBrake { writes }).await?;
+    }
+    api.read_after_write().await;
+    limits(api).await
 }
 
 impl Context {

@@ -103,7 +103,7 @@ pub(super) async fn metrics(api: Api) -> Answer {
     let (state, status) = (api.group.state(), api.group.status());
     let ready = state.workers().filter(|worker| worker.state != NodeState::NotConnected).count();
     let clones = state.workers().filter(|worker| worker.clone.is_some()).count();
-    let rows: [(&str, &str, &str, u64); 10] = [
+    let rows: [(&str, &str, &str, u64); 13] = [
         ("longshore_raft_term", "gauge", "Current Raft term.", status.term),
         ("longshore_raft_is_leader", "gauge", "Whether this node leads.", u64::from(status.is_leader)),
         ("longshore_raft_applied_index", "counter", "Last log index applied.", status.applied.unwrap_or(0)),
@@ -118,6 +118,9 @@ pub(super) async fn metrics(api: Api) -> Answer {
         ("longshore_workers_connected", "gauge", "Workers with a session, cluster-wide.", ready as u64),
         ("longshore_clone_alarms", "gauge", "Workers whose node id a second live process has.", clones as u64),
         ("longshore_proxies_connected", "gauge", "Workers driven by this node.", api.proxies.connected() as u64),
+        ("longshore_kv_bytes", "gauge", "Bytes of keys and values.", state.kv_usage().0),
+        ("longshore_kv_quota_bytes", "gauge", "How many there may be.", state.kv_usage().1),
+        ("longshore_kv_leases", "gauge", "Leases.", state.leases().count() as u64),
         ("longshore_kv_revision", "counter", "Revision of the key-value store.", state.kv_revision()),
     ];
     let mut text = String::new();

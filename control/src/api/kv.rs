@@ -1,16 +1,20 @@
-//! `/v1/kv`: raw values in and out, revisions in headers.
+//! `/v1/kv`: raw values in and out, revisions in headers; watches and transactions.
 
-use super::precondition::expectation;
+mod txn;
+mod watch;
+
+use super::precondition::{expectation, ticket};
 use super::problem::Problem;
-use super::read::{Asked, Freshness, asked};
-use super::{Answer, Api, base64};
-use crate::identity::random_ulid;
+use super::read::{Asked, asked};
+use super::{Answer, Api};
+use crate::kv::Ticket;
+use axum::body::Body;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use longshore_wire::kv::{Consistency, KvEntry, KvReply, KvRequest, MAX_LIST};
-use longshore_wire::{Code, Failure, RequestId};
+use longshore_wire::kv::{Compare, Consistency, Expect, KvEntry, KvReply, KvRequest, MAX_LIST, Txn, TxnOp};
+use longshore_wire::{Code, Failure, base64};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -19,11 +23,28 @@ const REVISION: HeaderName = HeaderName::from_static("x-longshore-revision");
 /// Revision of the write that created the key.
 const CREATED: HeaderName = HeaderName::from_static("x-longshore-created-revision");
 
+/// The lease with which the key goes.
+const LEASE: HeaderName = HeaderName::from_static("x-longshore-lease");
+/// The path of watches, below `/v1/kv/`; a key of this name can only be listed.
+const WATCH: &str = "watch";
+/// The path of transactions.
+const TXN: &str = "txn";
+
+/// Query of a read, or of a watch.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadQuery {
+    #[serde(default)]
+    consistency: Consistency,
+    prefix: Option<String>,
+    from: Option<u64>,
+}
+
 /// Query of a write.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WriteQuery {
-    lease: Option<String>,
+    lease: Option<u64>,
 }
 
 /// Query of a listing.
@@ -38,12 +59,15 @@ pub(super) struct ListQuery {
     consistency: Consistency,
 }
 
-pub(super) async fn read(api: Api, Path(key): Path<String>, query: Asked<Freshness>) -> Answer {
-    if key == "watch" {
-        return Err(Problem::unsupported("watching keys is not there yet in this release; read or list them again"));
+pub(super) async fn read(api: Api, Path(key): Path<String>, query: Asked<ReadQuery>, headers: HeaderMap) -> Answer {
+    let ReadQuery { consistency, prefix, from } = asked(query)?;
+    if key == WATCH {
+        return watch::watch(&api, prefix.unwrap_or_default(), from, consistency, &headers).await;
     }
-    let consistency = asked(query)?.consistency;
-    match api.kv.execute(fresh(), KvRequest::Get { key: key.clone(), consistency }).await? {
+    if prefix.is_some() || from.is_some() {
+        return Err(Problem::invalid("the query: prefix and from go with /v1/kv/watch"));
+    }
+    match api.kv.execute(Ticket::fresh(), KvRequest::Get { key: key.clone(), consistency }).await? {
         KvReply::Entry(Some(entry)) => {
             let headers = [
                 (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
@@ -51,7 +75,8 @@ pub(super) async fn read(api: Api, Path(key): Path<String>, query: Asked<Freshne
                 (REVISION, entry.revision.to_string()),
                 (CREATED, entry.created_revision.to_string()),
             ];
-            Ok((headers, entry.value).into_response())
+            let lease = entry.lease.map(|lease| [(LEASE, lease.to_string())]);
+            Ok((headers, lease, entry.value).into_response())
         }
         KvReply::Entry(None) => Err(Failure::new(Code::NotFound, format!("there is no key '{key}'")).into()),
         other => Err(odd(&other)),
@@ -65,55 +90,67 @@ pub(super) async fn write(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    refuse_lease(query)?;
     crate::kv::check_value(body.len())?;
-    let value = Vec::from(body);
-    let request = match expectation(&headers)? {
-        None => KvRequest::Put { key: key.clone(), value },
-        Some(expect) => KvRequest::Cas { key: key.clone(), value, expect },
+    let (lease, value, expect) = (asked(query)?.lease, Vec::from(body), expectation(&headers)?);
+    let (ticket, named) = (ticket(&headers)?, key.clone());
+    let reply = match (lease, expect) {
+        (None, None) => api.kv.execute(ticket, KvRequest::Put { key, value }).await?,
+        (None, Some(expect)) => api.kv.execute(ticket, KvRequest::Cas { key, value, expect }).await?,
+        (lease, expect) => conditional(&api, ticket, expect, TxnOp::Put { key, value, lease }).await?,
     };
-    match api.kv.execute(fresh(), request).await? {
+    match reply {
         KvReply::Written { revision, created } => {
-            Ok(written(revision, json!({"key": key, "revision": revision, "created": created})))
+            Ok(written(revision, json!({"key": named, "revision": revision, "created": created})))
         }
         other => Err(odd(&other)),
     }
 }
 
 pub(super) async fn delete(api: Api, Path(key): Path<String>, query: Asked<WriteQuery>, headers: HeaderMap) -> Answer {
-    refuse_lease(query)?;
-    if expectation(&headers)?.is_some() {
-        return Err(Problem::unsupported("a delete takes no If-Match and no If-None-Match in this release"));
+    if asked(query)?.lease.is_some() {
+        return Err(Problem::invalid("a delete takes no lease"));
     }
-    match api.kv.execute(fresh(), KvRequest::Delete { key: key.clone() }).await? {
+    let (ticket, named) = (ticket(&headers)?, key.clone());
+    let reply = match expectation(&headers)? {
+        None => api.kv.execute(ticket, KvRequest::Delete { key }).await?,
+        expect => conditional(&api, ticket, expect, TxnOp::Delete { key }).await?,
+    };
+    match reply {
         KvReply::Deleted { revision, existed } => {
-            Ok(written(revision, json!({"key": key, "revision": revision, "existed": existed})))
+            Ok(written(revision, json!({"key": named, "revision": revision, "existed": existed})))
         }
         other => Err(odd(&other)),
     }
+}
+
+/// One write, if its key is as expected.
+async fn conditional(api: &Api, ticket: Ticket, expect: Option<Expect>, op: TxnOp) -> Result<KvReply, Problem> {
+    let (TxnOp::Put { key, .. } | TxnOp::Delete { key } | TxnOp::Get { key }) = &op;
+    let compare = expect.map(|expect| Compare { key: key.clone(), condition: expect.into() });
+    let txn = Txn { compare: compare.into_iter().collect(), then: vec![op], otherwise: vec![] };
+    let mut reply = api.kv.txn(ticket, txn).await?;
+    match (reply.unmet, reply.results.pop()) {
+        (Some(unmet), _) => Err(Failure::new(Code::Conflict, unmet).into()),
+        (None, Some(result)) => Ok(result),
+        (None, None) => Err(Failure::unknown(Code::Internal, "the store's answer to a write is empty").into()),
+    }
+}
+
+/// `POST /v1/kv/txn`. Other keys cannot be posted to.
+pub(super) async fn post(api: Api, Path(key): Path<String>, headers: HeaderMap, body: Body) -> Answer {
+    if key != TXN { Err(Problem::method_not_allowed()) } else { txn::txn(&api, &headers, body).await }
 }
 
 pub(super) async fn list(api: Api, query: Asked<ListQuery>) -> Answer {
     let ListQuery { prefix, after, limit, consistency } = asked(query)?;
     let limit = limit.unwrap_or(MAX_LIST);
-    match api.kv.execute(fresh(), KvRequest::List { prefix, after, limit, consistency }).await? {
+    let (revision, reply) = api.kv.list(KvRequest::List { prefix, after, limit, consistency }).await?;
+    match reply {
         KvReply::Entries { entries, more } => {
             let entries: Vec<Value> = entries.into_iter().map(described).collect();
-            Ok(axum::Json(json!({"entries": entries, "more": more})).into_response())
+            Ok(written(revision, json!({"entries": entries, "more": more, "revision": revision})))
         }
         other => Err(odd(&other)),
-    }
-}
-
-/// HTTP knows no request ids: each call is a new request.
-fn fresh() -> RequestId {
-    RequestId::from_u128(random_ulid())
-}
-
-fn refuse_lease(query: Asked<WriteQuery>) -> Result<(), Problem> {
-    match asked(query)?.lease {
-        None => Ok(()),
-        Some(_) => Err(Problem::unsupported("leases are not there yet in this release; write without ?lease")),
     }
 }
 
@@ -125,17 +162,23 @@ fn odd(reply: &KvReply) -> Problem {
     Failure::unknown(Code::Internal, format!("the store's answer does not fit the question: {reply:?}")).into()
 }
 
+/// One key as scripts see it.
 fn described(entry: KvEntry) -> Value {
-    let (encoding, value) = match String::from_utf8(entry.value) {
-        Ok(text) => ("utf8", text),
-        Err(error) => ("base64", base64::encode(error.as_bytes())),
-    };
+    let (encoding, value) = text_of(entry.value);
     json!({
         "key": entry.key,
         "value": value,
         "encoding": encoding,
         "revision": entry.revision,
         "created_revision": entry.created_revision,
-        "lease": null,
+        "lease": entry.lease,
     })
+}
+
+/// A value as JSON holds it, and how.
+fn text_of(value: Vec<u8>) -> (&'static str, String) {
+    match String::from_utf8(value) {
+        Ok(text) => ("utf8", text),
+        Err(error) => ("base64", base64::encode(error.as_bytes())),
+    }
 }

@@ -1,23 +1,35 @@
-//! `If-Match` and `If-None-Match` as preconditions of a KV write.
+//! What the headers of a KV write say: what it expects, and under which name it may be repeated.
 
 use super::problem::Problem;
-use axum::http::{HeaderMap, header};
+use crate::kv::Ticket;
+use axum::http::{HeaderMap, HeaderName, header};
 use longshore_wire::kv::Expect;
+
+/// Names a write, a ULID: a repeat gets the first outcome.
+const REQUEST: HeaderName = HeaderName::from_static("x-longshore-request-id");
+/// `yes` marks a repeat: it is refused rather than carried out a second time, should the first outcome be forgotten.
+const REPEAT: HeaderName = HeaderName::from_static("x-longshore-repeat");
 
 /// Reads what a write expects: `If-Match: 17` (quotes allowed) or `If-None-Match: *`; neither = anything goes.
 pub(crate) fn expectation(headers: &HeaderMap) -> Result<Option<Expect>, Problem> {
-    let matching = single(headers, &header::IF_MATCH)?;
-    let none_matching = single(headers, &header::IF_NONE_MATCH)?;
-    match (matching, none_matching) {
-        (None, None) => Ok(None),
-        (Some(revision), None) => parse_revision(revision).map(|revision| Some(Expect::Revision(revision))),
-        (None, Some("*")) => Ok(Some(Expect::Absent)),
-        (None, Some(_)) => Err(Problem::invalid("If-None-Match: only * is understood (write when the key is absent)")),
-        (Some(_), Some(_)) => Err(Problem::invalid("If-Match and If-None-Match exclude each other; send one of them")),
+    Ok(Expect::from_headers(single(headers, &header::IF_MATCH)?, single(headers, &header::IF_NONE_MATCH)?)?)
+}
+
+/// Reads the name of a write; without one it is a new request.
+pub(crate) fn ticket(headers: &HeaderMap) -> Result<Ticket, Problem> {
+    let id = single(headers, &REQUEST)?;
+    let wrong = |text| Problem::invalid(format!("{REQUEST}: '{text}' is not a ULID (26 characters)"));
+    let id = id.map(|text| text.parse().map_err(|_| wrong(text))).transpose()?;
+    match (id, single(headers, &REPEAT)?) {
+        (None, None) => Ok(Ticket::fresh()),
+        (Some(id), None | Some("no")) => Ok(Ticket::first(id)),
+        (Some(id), Some("yes")) => Ok(Ticket::repeat(id)),
+        (None, Some(_)) => Err(Problem::invalid(format!("{REPEAT} goes with {REQUEST}"))),
+        (Some(_), Some(_)) => Err(Problem::invalid(format!("{REPEAT}: yes or no"))),
     }
 }
 
-fn single<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a str>, Problem> {
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -27,36 +39,32 @@ fn single<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Optio
     Ok(Some(text.trim()))
 }
 
-fn parse_revision(text: &str) -> Result<u64, Problem> {
-    let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    let digits = !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_digit());
-    let wrong = || Problem::invalid(format!("If-Match: '{text}' is not a revision (a whole number)"));
-    if digits { bare.parse().map_err(|_| wrong()) } else { Err(wrong()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::HeaderValue;
 
-    fn read(pairs: &[(header::HeaderName, &'static str)]) -> Result<Option<Expect>, Problem> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(name, header::HeaderValue::from_static(value));
-        }
-        expectation(&headers)
+    fn headers(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
     }
 
     #[test]
     fn preconditions() {
-        assert_eq!(read(&[]).unwrap(), None);
-        assert_eq!(read(&[(header::IF_MATCH, "17")]).unwrap(), Some(Expect::Revision(17)));
-        assert_eq!(read(&[(header::IF_MATCH, "\"17\"")]).unwrap(), Some(Expect::Revision(17)));
-        assert_eq!(read(&[(header::IF_NONE_MATCH, "*")]).unwrap(), Some(Expect::Absent));
-        for wrong in ["", "*", "+1", "-1", "1, 2", "\"", "99999999999999999999"] {
-            assert!(read(&[(header::IF_MATCH, wrong)]).is_err(), "{wrong}");
+        assert_eq!(expectation(&headers(&[])).unwrap(), None);
+        assert_eq!(expectation(&headers(&[(header::IF_MATCH, "\"17\"")])).unwrap(), Some(Expect::Revision(17)));
+        let mut twice = headers(&[(header::IF_MATCH, "1")]);
+        twice.append(header::IF_MATCH, HeaderValue::from_static("2"));
+        assert!(expectation(&twice).is_err());
+    }
+
+    #[test]
+    fn names_of_writes() {
+        const ID: &str = "01J8ZJ3V5T0000000000000000";
+        assert!(ticket(&headers(&[])).is_ok());
+        assert_eq!(ticket(&headers(&[(REQUEST, ID)])).unwrap(), Ticket::first(ID.parse().unwrap()));
+        assert_eq!(ticket(&headers(&[(REQUEST, ID), (REPEAT, "yes")])).unwrap(), Ticket::repeat(ID.parse().unwrap()));
+        for wrong in [&[(REQUEST, "1")][..], &[(REPEAT, "yes")], &[(REQUEST, ID), (REPEAT, "maybe")]] {
+            assert!(ticket(&headers(wrong)).is_err(), "{wrong:?}");
         }
-        assert!(read(&[(header::IF_NONE_MATCH, "1")]).is_err());
-        assert!(read(&[(header::IF_MATCH, "1"), (header::IF_NONE_MATCH, "*")]).is_err());
-        assert!(read(&[(header::IF_MATCH, "1"), (header::IF_MATCH, "2")]).is_err());
     }
 }

@@ -92,6 +92,9 @@ impl IntoResponse for Problem {
         });
         let mut response = (self.status, body.to_string()).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+        if self.failure.code == Code::Busy {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         response
     }
 }
@@ -118,6 +121,16 @@ mod tests {
         let response = speak_problem((StatusCode::PAYLOAD_TOO_LARGE, "length limit exceeded").into_response()).await;
         assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM);
         assert_eq!(speak_problem(StatusCode::NO_CONTENT.into_response()).await.status(), StatusCode::NO_CONTENT);
+    }
+
+    #[test]
+    fn who_is_busy_says_when_to_come_back() {
+        let retry_after = |code| {
+            let response = Problem::from(Failure::new(code, "x")).into_response();
+            response.headers().get(header::RETRY_AFTER).cloned()
+        };
+        assert_eq!(retry_after(Code::Busy).unwrap(), "1");
+        assert_eq!(retry_after(Code::Conflict), None);
     }
 
     #[test]

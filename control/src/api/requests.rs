@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use super::read::{Asked, asked, json};
-use super::{Answer, Api, base64};
+use super::{Answer, Api};
 use crate::identity::random_ulid;
 use crate::reach::Hop;
 use crate::relay::{Bounds, Relay};
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use longshore_state::{Node, State};
 use longshore_wire::edge::ClassRequest;
 use longshore_wire::relay::{OutcomeAsk, OutcomeOf, OutcomeReply, RelayResult};
-use longshore_wire::{Failure, Outcome, RequestId, Role};
+use longshore_wire::{Failure, Outcome, RequestId, Role, base64};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;

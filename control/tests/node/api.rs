@@ -56,7 +56,7 @@ async fn refusals(node: &Node) {
     let cases: [(&str, &[u8], u16, &str); 12] = [
         ("GET /v1/nothing", b"", 404, "not_found"),
         ("POST /v1/cluster", b"", 405, "unsupported"),
-        ("PUT /v1/kv/k?lease=30s", b"", 501, "unsupported"),
+        ("PUT /v1/kv/k?lease=30s", b"", 400, "invalid"),
         ("PUT /v1/kv/k", &large, 413, "too_large"),
         ("PUT /v1/kv/k", &far_too_large, 413, "too_large"),
         ("GET /v1/kv?limit=0", b"", 400, "invalid"),

@@ -4,6 +4,7 @@
 mod api;
 mod credentials;
 mod failover;
+mod kv;
 mod rig;
 mod steer;
 mod worker;

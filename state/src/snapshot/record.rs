@@ -2,6 +2,7 @@
 
 use crate::command::Outcome;
 use crate::credentials::Credential;
+use crate::kv::Lease;
 use crate::machine::State;
 use crate::record::{App, Cluster, Instance, Node, Task};
 use crate::ring::{Ring, Slot};
@@ -22,6 +23,9 @@ pub(super) enum Record<'a> {
         stamp: u64,
         kv_revision: u64,
         cluster: Option<Cow<'a, Cluster>>,
+        /// Since format 3.
+        #[serde(default)]
+        forgotten_ms: u64,
     },
     Ring {
         owners: Cow<'a, [NodeId]>,
@@ -35,6 +39,8 @@ pub(super) enum Record<'a> {
         short_id: ShortId,
         until: u64,
     },
+    /// Since format 3. Leases come before the keys that go with them.
+    Lease(Lease),
     Kv(KvEntry),
     App(Cow<'a, App>),
     Instance(Cow<'a, Instance>),
@@ -55,6 +61,7 @@ pub(super) fn each<'a>(state: &'a State, mut push: impl FnMut(Record<'a>) -> io:
         stamp: state.stamp,
         kv_revision: state.kv.revision(),
         cluster: state.cluster().map(Cow::Borrowed),
+        forgotten_ms: state.forgotten_ms,
     })?;
     push(Record::Ring { owners: Cow::Borrowed(state.ring.owners()), slots: Cow::Borrowed(state.ring.slots()) })?;
     let credentials = state.credentials().map(|each| Record::Credential(Cow::Borrowed(each)));
@@ -67,7 +74,8 @@ pub(super) fn each<'a>(state: &'a State, mut push: impl FnMut(Record<'a>) -> io:
         let outcome = state.outcomes.get(request)?;
         Some(Record::Outcome { request: *request, outcome: Cow::Borrowed(outcome) })
     });
-    let kv = state.kv.iter().map(Record::Kv);
+    let leases = state.leases().map(|(lease, _)| Record::Lease(lease));
+    let kv = leases.chain(state.kv.iter().map(Record::Kv));
     let mut all =
         credentials.chain(nodes).chain(resting).chain(apps).chain(instances).chain(tasks).chain(outcomes).chain(kv);
     all.try_for_each(push)
@@ -76,10 +84,12 @@ pub(super) fn each<'a>(state: &'a State, mut push: impl FnMut(Record<'a>) -> io:
 /// Puts one record back.
 pub(super) fn restore(state: &mut State, record: Record<'_>) {
     match record {
-        Record::Head { applied, stamp, kv_revision, cluster } => {
+        Record::Head { applied, stamp, kv_revision, cluster, forgotten_ms } => {
+            state.forgotten_ms = forgotten_ms;
             state.applied = applied;
             state.stamp = stamp;
             state.kv.restore_revision(kv_revision);
+            state.kv.set_quota(cluster.as_ref().and_then(|cluster| cluster.kv_quota));
             state.cluster = cluster.map(|cluster| Arc::new(cluster.into_owned()));
         }
         Record::Ring { owners, slots } => state.ring = Ring::restore(owners.into_owned(), slots.into_owned()),
@@ -99,6 +109,7 @@ pub(super) fn restore(state: &mut State, record: Record<'_>) {
         Record::Resting { short_id, until } => {
             state.resting.insert(short_id, until);
         }
+        Record::Lease(lease) => state.kv.restore_lease(lease),
         Record::Kv(entry) => state.kv.restore(entry),
         Record::App(app) => {
             state.apps.insert(app.name.clone(), Arc::new(app.into_owned()));

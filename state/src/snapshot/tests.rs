@@ -1,9 +1,10 @@
 //! Round trips, and every kind of damage.
 
 use super::*;
+use crate::KvGap;
 use crate::command::{Command, ControlNode, InstanceSpec, On, Proposal};
 use longshore_wire::app::{Flow, MANIFEST_FORMAT, Manifest};
-use longshore_wire::kv::KvRequest;
+use longshore_wire::kv::{KvRequest, Txn, TxnOp};
 use longshore_wire::{ClusterId, Digest, Epoch, NodeId, RequestId, Role};
 use std::collections::BTreeMap;
 
@@ -141,6 +142,41 @@ fn the_format_before_is_migrated() {
 }
 
 #[test]
+fn the_format_before_leases_is_read() {
+    let old = include_bytes!("golden/format-2.bin");
+    let (mut state, meta) = read(&mut old.as_slice()).unwrap();
+    assert_eq!((meta.as_slice(), state.applied(), state.kv_revision()), (b"meta".as_slice(), 4, 3));
+    let entry = state.kv_get("k").unwrap();
+    assert_eq!((entry.value.as_slice(), entry.revision, entry.lease), (&b"x"[..], 3, None));
+    assert_eq!((state.leases().count(), state.kv_usage()), (0, (4, crate::KV_QUOTA)));
+    propose(&mut state, Command::GrantLease { ttl_ms: 1_000 });
+    let (again, _) = read(&mut bytes_of(&state).as_slice()).unwrap();
+    assert_eq!(bytes_of(&again), bytes_of(&state), "written in the new format, it is the same");
+}
+
+#[test]
+fn leases_quota_and_brake_come_back_and_the_history_begins_anew() {
+    let mut state = full();
+    propose(&mut state, Command::GrantLease { ttl_ms: 5_000 });
+    let (lease, _) = state.leases().next().unwrap();
+    let op = TxnOp::Put { key: "held".into(), value: b"x".to_vec(), lease: Some(lease.id) };
+    propose(&mut state, Command::Txn(Txn { then: vec![op], ..Txn::default() }));
+    propose(&mut state, Command::KeepLease { lease: lease.id });
+    propose(&mut state, Command::SetQuota { bytes: Some(3 << 20) });
+    propose(&mut state, Command::SetBrake { writes: Some(7) });
+    assert_eq!(state.kv_changes(0).unwrap().count(), 201);
+    let (mut back, _) = read(&mut bytes_of(&state).as_slice()).unwrap();
+    assert_eq!(back.leases().collect::<Vec<_>>(), state.leases().collect::<Vec<_>>());
+    assert_eq!((back.kv_usage(), back.cluster().unwrap().kv_brake), (state.kv_usage(), Some(7)));
+    assert_eq!(back.kv_changes(200).map(Iterator::count), Err(KvGap { compacted: 201 }));
+    assert_eq!(back.kv_changes(201).map(Iterator::count), Ok(0));
+    propose(&mut back, Command::RevokeLease { lease: lease.id, renewals: Some(1) });
+    assert!(back.kv_get("held").is_none());
+    let gone: Vec<_> = back.kv_changes(201).unwrap().map(|change| (change.revision, change.value.is_none())).collect();
+    assert_eq!(gone, [(202, true)]);
+}
+
+#[test]
 fn an_empty_state_round_trips() {
     let (back, _) = read(&mut bytes_of(&State::default()).as_slice()).unwrap();
     assert_eq!(back.applied(), 0);
@@ -197,8 +233,8 @@ fn a_lost_or_swapped_block_is_noticed() {
 fn other_files_and_formats_are_named() {
     assert!(matches!(read(&mut [0; 64].as_slice()), Err(SnapshotError::Magic)));
     let mut newer = bytes_of(&State::default());
-    newer[11] = 3;
-    assert!(matches!(read(&mut newer.as_slice()), Err(SnapshotError::Format { found: 3 })));
+    newer[11] = 4;
+    assert!(matches!(read(&mut newer.as_slice()), Err(SnapshotError::Format { found: 4 })));
     // A length out of this world is refused before anything is allocated.
     let mut long = bytes_of(&State::default());
     long[12..16].copy_from_slice(&u32::MAX.to_be_bytes());

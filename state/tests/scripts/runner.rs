@@ -9,12 +9,15 @@ use longshore_state::{
 };
 use longshore_wire::app::{Flow, MANIFEST_FORMAT, Manifest};
 use longshore_wire::credential::Verifier;
-use longshore_wire::kv::{Expect, KvEntry, KvReply, KvRequest};
+use longshore_wire::kv::{Expect, KvEntry, KvRequest};
 use longshore_wire::task::{NodeState, TaskState, TaskStatus};
 use longshore_wire::{ClusterId, Digest, Epoch, NodeId, RequestId, TaskId};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+
+#[path = "kv.rs"]
+mod kv;
 
 #[derive(Default)]
 pub(crate) struct Runner {
@@ -102,6 +105,8 @@ impl Runner {
             "find" => self.find(line.word(1)),
             "get" => self.get(line.word(1)),
             "list" => self.list(&line),
+            "watch" => self.watch(&line),
+            "leases" => self.leases(),
             "plan" => self.plan(),
             "credentials" => self.show_credentials(),
             _ => {
@@ -162,6 +167,15 @@ impl Runner {
             "cas" => {
                 Command::Kv(KvRequest::Cas { key: first, value: line.word(2).into(), expect: expect(line.word(3)) })
             }
+            "txn" => Command::Txn(kv::txn(&line.words[1..])),
+            "grant" => Command::GrantLease { ttl_ms: first.parse().unwrap() },
+            "keep" => Command::KeepLease { lease: first.parse().unwrap() },
+            "end-lease" => {
+                Command::RevokeLease { lease: first.parse().unwrap(), renewals: Some(line.number("renewals", 0)) }
+            }
+            "revoke-lease" => Command::RevokeLease { lease: first.parse().unwrap(), renewals: None },
+            "quota" => Command::SetQuota { bytes: first.parse().ok() },
+            "brake" => Command::SetBrake { writes: first.parse().ok() },
             "install" => install(&first, line),
             "remove-app" => Command::RemoveApp { app: first },
             "start" => Command::StartInstance(start(&first, line)),
@@ -455,7 +469,8 @@ fn task_state(text: &str) -> TaskState {
 
 fn show_entry(entry: &KvEntry) -> String {
     let value = String::from_utf8_lossy(&entry.value);
-    format!("{} = '{value}' revision {} created {}", entry.key, entry.revision, entry.created_revision)
+    let lease = entry.lease.map(|lease| format!(" lease {lease}")).unwrap_or_default();
+    format!("{} = '{value}' revision {} created {}{lease}", entry.key, entry.revision, entry.created_revision)
 }
 
 fn show_outcome(outcome: &Outcome) -> String {
@@ -467,12 +482,9 @@ fn show_outcome(outcome: &Outcome) -> String {
         Ok(Reply::Installed { app, version }) => format!("{app} version {version}"),
         Ok(Reply::Secret { number }) => format!("secret {number}"),
         Ok(Reply::Started { version, .. }) => format!("started, version {version}"),
-        Ok(Reply::Kv(KvReply::Written { revision, created })) => {
-            format!("revision {revision}{}", if *created { ", created" } else { "" })
-        }
-        Ok(Reply::Kv(KvReply::Deleted { revision, existed })) => {
-            format!("revision {revision}{}", if *existed { ", deleted" } else { ", was absent" })
-        }
-        Ok(Reply::Kv(other)) => panic!("{other:?}"),
+        Ok(Reply::Kv(reply)) => kv::show_reply(reply),
+        Ok(Reply::Txn(reply)) => kv::show_txn(reply),
+        Ok(Reply::Lease { lease, ttl_ms }) => format!("lease {lease}, {ttl_ms} ms"),
+        Ok(Reply::LeaseEnded { keys }) => format!("ended, {keys} keys"),
     }
 }

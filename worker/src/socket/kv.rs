@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use longshore_wire::edge::TaskKv;
 use longshore_wire::kv::{Consistency, Expect, KvEntry, KvReply, KvRequest, MAX_KEY, MAX_LIST, MAX_VALUE};
-use longshore_wire::{Code, Failure, RequestId};
+use longshore_wire::{Code, Failure, RequestId, base64};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use ulid::Ulid;
@@ -150,19 +150,9 @@ fn body_problem(error: BytesRejection) -> Problem {
     failure.into()
 }
 
-/// `If-Match: REVISION` or `If-None-Match: *`; a revision may stand in quotes, as an entity tag would (RFC 9110 §13.1).
 fn expected(headers: &HeaderMap) -> Result<Option<Expect>, Failure> {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default().trim());
-    match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
-        (None, None) => Ok(None),
-        (None, Some("*")) => Ok(Some(Expect::Absent)),
-        (Some(revision), None) => match revision.trim_matches('"').parse() {
-            Ok(revision) => Ok(Some(Expect::Revision(revision))),
-            Err(_) => Err(Failure::new(Code::Invalid, format!("If-Match: '{revision}' is not a revision"))),
-        },
-        (None, Some(_)) => Err(Failure::new(Code::Invalid, "If-None-Match knows only *")),
-        (Some(_), Some(_)) => Err(Failure::new(Code::Invalid, "If-Match and If-None-Match exclude each other")),
-    }
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    Expect::from_headers(text(header::IF_MATCH), text(header::IF_NONE_MATCH))
 }
 
 fn written(revision: u64, body: Value) -> Response {
@@ -176,7 +166,7 @@ fn odd() -> Problem {
 fn describe(entry: KvEntry) -> Value {
     let (encoding, value) = match String::from_utf8(entry.value) {
         Ok(text) => ("utf8", text),
-        Err(error) => ("base64", base64(error.as_bytes())),
+        Err(error) => ("base64", base64::encode(error.as_bytes())),
     };
     json!({
         "key": entry.key,
@@ -184,34 +174,6 @@ fn describe(entry: KvEntry) -> Value {
         "encoding": encoding,
         "revision": entry.revision,
         "created_revision": entry.created_revision,
-        "lease": null,
+        "lease": entry.lease,
     })
-}
-
-/// RFC 4648 §4, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let part = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
-        let bits = part(0) << 16 | part(1) << 8 | part(2);
-        for place in 0..4 {
-            let digit = (bits >> (18 - 6 * place)) & 63;
-            text.push(if place <= group.len() { char::from(DIGITS[digit as usize]) } else { '=' });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_vectors() {
-        for (plain, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(plain.as_bytes()), text);
-        }
-        assert_eq!(base64(&[0xff, 0xfe]), "//4=");
-    }
 }

@@ -52,7 +52,7 @@ impl Rig {
 }
 
 fn entry(key: &str, value: &[u8]) -> KvEntry {
-    KvEntry { key: key.into(), value: value.into(), revision: 7, created_revision: 5 }
+    KvEntry { key: key.into(), value: value.into(), revision: 7, created_revision: 5, lease: None }
 }
 
 #[tokio::test]

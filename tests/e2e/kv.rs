@@ -1,0 +1,133 @@
+//! The key-value store from the command line: watches, transactions, leases, limits, and what a failover leaves of them.
+
+use crate::cluster::{Cluster, Reach};
+use crate::process::{Cli, PATIENCE, stderr, wait_for};
+use crate::single::Single;
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
+use std::process::Child;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+fn code(cli: &Cli, arguments: &[&str]) -> i32 {
+    let output = cli.run(arguments);
+    output.status.code().unwrap_or_else(|| panic!("{arguments:?} was killed: {}", stderr(&output)))
+}
+
+/// `kv watch` as it runs; its lines come one by one.
+struct Watching {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Watching {
+    /// Starts it, and waits until it stands.
+    fn start(cli: &Cli, arguments: &[&str]) -> Self {
+        let mut child = cli.spawn(&[&["kv", "watch"], arguments].concat());
+        let (sender, lines) = sync_channel(1024);
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut first = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut first).unwrap();
+        assert!(first.starts_with("watching behind revision"), "{first}");
+        Self { child, lines }
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("a line of `kv watch`")
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn watches_transactions_leases_and_limits() {
+    let single = Single::start();
+    let cli = single.cli();
+    let watching = Watching::start(&cli, &["w/"]);
+    assert_eq!(code(&cli, &["kv", "put", "w/a", "one"]), 0);
+    assert_eq!(code(&cli, &["kv", "put", "other", "x"]), 0);
+    assert_eq!(code(&cli, &["kv", "delete", "w/a", "--revision", "1"]), 0);
+    assert_eq!((watching.line(), watching.line()), ("1 put w/a one".to_owned(), "3 delete w/a".to_owned()));
+    assert_eq!(code(&cli, &["kv", "delete", "other", "--revision", "1"]), 4);
+    let past = cli.text(&["kv", "watch", "--from", "2", "--count", "2", "-o", "json"]);
+    let past: Vec<Value> = past.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        (&past[0]["event"], &past[0]["value"], &past[1]["event"]),
+        (&"put".into(), &"x".into(), &"delete".into())
+    );
+
+    assert_eq!(code(&cli, &["kv", "cas", "other", "y", "--expect", "no"]), 4);
+    assert_eq!(code(&cli, &["kv", "cas", "other", "y", "--expect", "x"]), 0);
+    let file = single.dir.path().join("txn.json");
+    let wish =
+        r#"{"if": [{"key": "other", "value": "y"}], "then": [{"delete": "other"}, {"put": "w/b", "value": "two"}]}"#;
+    std::fs::write(&file, wish).unwrap();
+    let txn = ["kv", "txn", file.to_str().unwrap()];
+    assert_eq!(cli.json(&txn)["results"][0]["existed"], true);
+    assert_eq!(watching.line(), "6 put w/b two");
+    assert_eq!(code(&cli, &txn), 4);
+
+    let lease = cli.text(&["kv", "lease", "grant", "1s"]);
+    assert_eq!(code(&cli, &["kv", "put", "w/c", "held", "--lease", lease.trim()]), 0);
+    assert_eq!(watching.line(), "7 put w/c held");
+    assert_eq!(watching.line(), "8 delete w/c", "nobody kept the lease alive");
+    assert_eq!(code(&cli, &["kv", "lease", "keep", lease.trim()]), 3);
+    assert_eq!(cli.json(&["kv", "lease", "list"]), serde_json::json!([]));
+
+    assert_eq!(cli.json(&["cluster", "quota", "3MiB"])["quota"], 3 << 20);
+    assert_eq!(cli.json(&["cluster", "brake", "1"])["brake"], 1);
+    let refused = (0..9).map(|_| cli.run(&["kv", "put", "k", "v"])).find(|output| !output.status.success());
+    assert!(stderr(&refused.expect("nine writes in less than eight seconds")).contains("limited writes to 1 a second"));
+    assert_eq!(cli.json(&["cluster", "brake", "off"])["brake"], Value::Null);
+    assert!(cli.text(&["cluster", "quota", "default"]).contains("quota 1073741824 bytes"));
+}
+
+/// Writers and a watcher go on over the death of the leader: every write is done once, and seen once, in order.
+#[test]
+fn a_failover_repeats_no_write_and_hides_none() {
+    const WRITES: usize = 40;
+    let mut cluster = Cluster::prepare(0, Reach::All);
+    cluster.start_controls();
+    let status = cluster.cli(0).json(&["cluster", "status"]);
+    let leader = cluster.controls.iter().position(|control| status["leader_name"] == *control.name).unwrap();
+    let (writer, observer) = (cluster.cli((leader + 1) % 3), cluster.cli((leader + 2) % 3));
+    let lease = writer.text(&["kv", "lease", "grant", "1h"]);
+    let watching = Watching::start(&observer, &["f/"]);
+    for number in 0..WRITES {
+        if number == WRITES / 2 {
+            cluster.controls[leader].kill();
+        }
+        // Each needs the one before, so a write that was done twice, or not at all, would show.
+        let swap = format!(
+            r#"{{"if": [{{"key": "f/{number}", "absent": true}}], "then": [{{"put": "f/{number}", "value": "{number}"}}, {{"put": "f/n", "value": "{number}", "lease": {}}}]}}"#,
+            lease.trim()
+        );
+        let file = cluster.dir.path().join("swap.json");
+        std::fs::write(&file, swap).unwrap();
+        let output = writer.run(&["kv", "txn", file.to_str().unwrap()]);
+        assert!(output.status.success(), "write {number}: {}", stderr(&output));
+    }
+    let mut last = 0;
+    for number in 0..WRITES {
+        for key in [number.to_string(), "n".to_owned()] {
+            let line = watching.line();
+            let (revision, change) = line.split_once(' ').unwrap();
+            assert_eq!(change, format!("put f/{key} {number}"));
+            let revision: u64 = revision.parse().unwrap();
+            assert!(last == 0 || revision == last + 1, "{line} behind {last}");
+            last = revision;
+        }
+    }
+    // The new leader measures the lease anew, and still ends it with its keys.
+    assert_eq!(code(&writer, &["kv", "lease", "revoke", lease.trim()]), 0);
+    wait_for("the end of the key", || match code(&observer, &["kv", "get", "f/n"]) {
+        3 => Ok(()),
+        other => Err(other.to_string()),
+    });
+    assert_eq!(watching.line(), format!("{} delete f/n", last + 1));
+}
