@@ -1,7 +1,7 @@
 //! Why a folder cannot be packed, or an archive is refused. One variant a reason, so that callers and tests can tell
 //! them apart.
 
-use longshore_wire::{Blake3, Digest};
+use longshore_wire::Digest;
 use std::io;
 use std::path::PathBuf;
 
@@ -37,14 +37,6 @@ pub enum ArchiveError {
         expected: Digest,
         /// Found.
         actual: Digest,
-    },
-    /// The archive is not the one that was promised by its second digest.
-    #[error("the archive's BLAKE3 is {actual}, expected {expected}; it was damaged or exchanged under way")]
-    Blake3Mismatch {
-        /// Promised.
-        expected: Blake3,
-        /// Found.
-        actual: Blake3,
     },
     /// A file's content is not what the manifest says.
     #[error("file '{path}': SHA-256 is {actual}, the manifest says {expected}")]

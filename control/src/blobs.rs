@@ -221,7 +221,6 @@ fn refused(error: &ArchiveError) -> Failure {
         | ArchiveError::Truncated(_)
         | ArchiveError::TrailingGarbage(_)
         | ArchiveError::DigestMismatch { .. }
-        | ArchiveError::Blake3Mismatch { .. }
         | ArchiveError::FileHashMismatch { .. } => Code::Corrupt,
         ArchiveError::TooLarge { .. } | ArchiveError::TooManyFiles(_) => Code::TooLarge,
         _ => Code::Invalid,

@@ -1,7 +1,7 @@
 //! The archives that this worker holds, unpacked, each in a folder named by its digest.
 //!
 //! ```text
-//! stream ── pieces ──▶ channel ──▶ one thread: digest, tar, files in a hidden folder ──▶ its name
+//! stream ── pieces, BLAKE3 ──▶ channel ──▶ one thread: tar, files in a hidden folder ──▶ its name
 //! ```
 //!
 //! Nothing lies under a digest's name that was not verified whole. It never decides what is needed: the owner says what
@@ -117,10 +117,10 @@ impl Cache {
         if self.find(digest).is_some() {
             return pieces::drain(source).await.map_err(|error| transfer_failure(digest, &error));
         }
-        let promise = blake3.map_or(Promise::Sha256(digest), Promise::Inspected);
+        let promise = if blake3.is_some() { Promise::Vouched } else { Promise::Sha256(digest) };
         let (channel, feed) = pieces::channel();
         let unpacking = tokio::task::spawn_blocking(move || receiving.unpack(promise, feed));
-        let fed = pieces::feed(source, size, channel).await;
+        let fed = pieces::feed(source, size, blake3, channel).await;
         let unpacked = unpacking.await.unwrap_or_else(|error| Err(io_error(io::Error::other(error))));
         match (fed, unpacked) {
             (Ok(()), Ok(())) => Ok(()),
@@ -232,6 +232,21 @@ mod tests {
             cache.remove(digest).unwrap();
             assert!(cache.held().is_empty());
             assert_eq!(left(dir.path()), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn by_the_second_digest_every_single_damage_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (digest, whole) = pack_script("echo hello");
+        let cache = Cache::open(dir.path().to_owned()).unwrap();
+        let announced = Announced { digest, size: whole.len() as u64, blake3: Some(blake3(&whole)) };
+        for at in (0..whole.len()).step_by(7) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x41;
+            let wrong = cache.receive(announced, &mut bytes.as_slice()).await.unwrap_err();
+            assert_eq!(wrong.code, Code::Corrupt, "{at}: {wrong}");
+            assert_eq!(left(dir.path()), 0, "{at}");
         }
     }
 

@@ -1,9 +1,11 @@
 //! An archive's way from its stream to the thread that unpacks it: pieces as they came, through a short channel.
 //!
-//! It says whether all of the announced bytes came; it never looks into them.
+//! It says whether all of the announced bytes came, and whether they have the announced second digest, which is made here: as
+//! they come they are still in the processor's cache. It knows nothing else of what is in them.
 
 use bytes::Bytes;
 use longshore_transport::Stream;
+use longshore_wire::Blake3;
 use std::io::{self, BufRead, Read};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -30,7 +32,7 @@ impl Source for Stream {
 
 enum Piece {
     Bytes(Vec<Bytes>),
-    /// All has come: without this, what has come is a part.
+    /// All has come and is what was announced: without this, what has come is a part or damaged.
     End,
 }
 
@@ -52,14 +54,18 @@ pub(crate) fn channel() -> (Channel, Feed) {
     (Channel(sender), Feed { pieces, at_hand: Bytes::new(), next: Vec::new().into_iter(), ended: false })
 }
 
-/// Passes on exactly `size` bytes, and says what was wrong with the source. When the other side takes no more, that side
+/// Passes on exactly `size` bytes, and the end only behind those that have this BLAKE3, where one is given. Says what was wrong with the source. When the other side takes no more, that side
 /// knows why, and this is no error.
-pub(crate) async fn feed(source: &mut impl Source, size: u64, to: Channel) -> io::Result<()> {
+pub(crate) async fn feed(source: &mut impl Source, size: u64, blake3: Option<Blake3>, to: Channel) -> io::Result<()> {
+    let mut hashing = blake3.map(|expected| (expected, Box::new(blake3::Hasher::new())));
     let (mut total, mut gathered, mut batch) = (0, 0, Vec::new());
     while let Some(bytes) = timely(source).await? {
         total += bytes.len() as u64;
         if total > size {
             return Err(announced("more", size));
+        }
+        if let Some((_, hash)) = &mut hashing {
+            hash.update(&bytes);
         }
         gathered += bytes.len();
         batch.push(bytes);
@@ -74,6 +80,13 @@ pub(crate) async fn feed(source: &mut impl Source, size: u64, to: Channel) -> io
     }
     if total < size {
         return Err(announced(total, size));
+    }
+    if let Some((expected, hash)) = hashing {
+        let actual = Blake3(*hash.finalize().as_bytes());
+        if actual != expected {
+            let what = format!("its BLAKE3 is {actual}, expected {expected}; it was damaged or exchanged under way");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
     }
     // The place of a piece that was taken; without a taker the word is not needed.
     let _ = timeout(STALL, to.0.send(Piece::End)).await;

@@ -1,10 +1,12 @@
 //! Bulk between two processes, over a bare connection and over a session's stream. What arrives is thrown away.
 //!
 //! The other end listens and sends, this one has dialled and takes: so it is between a control node and a worker, and over
-//! WebSocket only what the dialler sends is masked.
+//! WebSocket only what the dialler sends is masked. Both take in a task, as a worker does: the first future of a runtime is woken
+//! from another thread.
 
 use super::super::bare::{self, Other};
 use super::super::children::CLUSTER;
+use super::super::load::in_a_task;
 use crate::RELEASE;
 use crate::args::bench::Kind;
 use anyhow::Context as _;
@@ -20,52 +22,56 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::mpsc;
 
 /// Bytes written at a time: what an archive is sent in.
 const CHUNK: usize = 64 * 1024;
 /// Bytes of a bare copy read at a time.
 const TAKE: usize = 256 * 1024;
-/// Bytes that are gathered for the thread that makes the digest, and how many times so many wait: as a worker does.
-const BATCH: usize = 256 * 1024;
-const WAITING: usize = 4;
 
 /// What is done with what comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sink {
     /// Nothing.
     Drop,
-    /// Makes its BLAKE3 in another thread, as a worker does.
+    /// Makes its BLAKE3 as it comes, as a worker does.
     Digest,
 }
 
 /// A bare connection for bulk.
 pub(super) struct Copying {
-    io: Box<dyn Io>,
+    /// Absent while a copy runs, and after one has failed.
+    io: Option<Box<dyn Io>>,
     _other: Other,
 }
 
 impl Copying {
     pub(super) async fn start(transport: Transport) -> anyhow::Result<Self> {
         let other = Other::start(Kind::Copy, transport, &[]).await?;
-        Ok(Self { io: bare::connect(transport, other.address).await?, _other: other })
+        Ok(Self { io: Some(bare::connect(transport, other.address).await?), _other: other })
     }
 
     /// Has so many bytes sent; the time until all have been taken.
     pub(super) async fn copy(&mut self, size: u64) -> anyhow::Result<Duration> {
-        let start = Instant::now();
-        self.io.write_u64(size).await?;
-        self.io.flush().await?;
-        let mut buffer = vec![0; TAKE];
-        let mut left = size;
-        while left > 0 {
-            let most = usize::try_from(left).unwrap_or(TAKE).min(TAKE);
-            let taken = self.io.read(&mut buffer[..most]).await?;
-            anyhow::ensure!(taken > 0, "the other end has sent {left} bytes too few");
-            left -= taken as u64;
-        }
-        Ok(start.elapsed())
+        let mut io = self.io.take().context("the connection was lost in a former round")?;
+        let (time, io) = in_a_task(async move { Ok((take_copy(&mut *io, size).await?, io)) }).await?;
+        self.io = Some(io);
+        Ok(time)
     }
+}
+
+async fn take_copy(io: &mut dyn Io, size: u64) -> anyhow::Result<Duration> {
+    let start = Instant::now();
+    io.write_u64(size).await?;
+    io.flush().await?;
+    let mut buffer = vec![0; TAKE];
+    let mut left = size;
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(TAKE).min(TAKE);
+        let taken = io.read(&mut buffer[..most]).await?;
+        anyhow::ensure!(taken > 0, "the other end has sent {left} bytes too few");
+        left -= taken as u64;
+    }
+    Ok(start.elapsed())
 }
 
 /// A session for bulk.
@@ -93,15 +99,19 @@ impl Streaming {
 
     /// Has so many bytes sent over a stream; the time until all have been taken.
     pub(super) async fn send(&self, size: u64, sink: Sink) -> anyhow::Result<Duration> {
-        let start = Instant::now();
-        let mut stream = self.session.open(size.to_be_bytes().to_vec()).await?;
-        stream.shutdown().await?;
-        let taken = match sink {
-            Sink::Drop => take(&mut stream).await?,
-            Sink::Digest => digest(&mut stream).await?,
-        };
-        anyhow::ensure!(taken == size, "the other end has sent {taken} of {size} bytes");
-        Ok(start.elapsed())
+        let session = self.session.clone();
+        in_a_task(async move {
+            let start = Instant::now();
+            let mut stream = session.open(size.to_be_bytes().to_vec()).await?;
+            stream.shutdown().await?;
+            let taken = match sink {
+                Sink::Drop => take(&mut stream).await?,
+                Sink::Digest => digest(&mut stream).await?,
+            };
+            anyhow::ensure!(taken == size, "the other end has sent {taken} of {size} bytes");
+            Ok(start.elapsed())
+        })
+        .await
     }
 }
 
@@ -113,30 +123,13 @@ async fn take(stream: &mut Stream) -> std::io::Result<u64> {
     Ok(taken)
 }
 
-async fn digest(stream: &mut Stream) -> anyhow::Result<u64> {
-    let (pieces, mut taken) = mpsc::channel::<Vec<Bytes>>(WAITING);
-    let hashing = tokio::task::spawn_blocking(move || {
-        let mut hash = blake3::Hasher::new();
-        while let Some(batch) = taken.blocking_recv() {
-            for piece in batch {
-                hash.update(&piece);
-            }
-        }
-        std::hint::black_box(hash.finalize());
-        hash.count()
-    });
-    let (mut batch, mut gathered) = (Vec::new(), 0);
+async fn digest(stream: &mut Stream) -> std::io::Result<u64> {
+    let mut hash = blake3::Hasher::new();
     while let Some(piece) = stream.chunk().await? {
-        gathered += piece.len();
-        batch.push(piece);
-        if gathered >= BATCH {
-            pieces.send(std::mem::take(&mut batch)).await?;
-            gathered = 0;
-        }
+        hash.update(&piece);
     }
-    pieces.send(batch).await?;
-    drop(pieces);
-    Ok(hashing.await?)
+    std::hint::black_box(hash.finalize());
+    Ok(hash.count())
 }
 
 /// The other end of [`Copying`].
