@@ -23,8 +23,7 @@ use longshore_wire::{Failure, NodeId, Role};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// What serving a connection needs. Cheap to clone.
-#[derive(Clone)]
+/// What serving a connection needs. Shared: a connection that waits for its turn shall not hold a copy.
 pub(crate) struct Reception {
     pub(crate) me: Identity,
     pub(crate) group: Group,
@@ -49,7 +48,7 @@ impl Verifiers for Reception {
 }
 
 /// Accepts on one address for as long as the node runs.
-pub(crate) async fn run(reception: Reception, listener: Listener, stop: CancellationToken) {
+pub(crate) async fn run(reception: Arc<Reception>, listener: Listener, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             biased;
@@ -57,7 +56,7 @@ pub(crate) async fn run(reception: Reception, listener: Listener, stop: Cancella
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(pending) => reception.loops.spawn_work(receive(reception.clone(), pending)),
+            Ok(pending) => reception.loops.spawn_work(receive(Arc::clone(&reception), pending)),
             Err(error) => {
                 reception.loops.fail("listener", format!("{}: {error}", listener.local_addr()));
                 return;
@@ -66,7 +65,7 @@ pub(crate) async fn run(reception: Reception, listener: Listener, stop: Cancella
     }
 }
 
-async fn receive(reception: Reception, pending: Pending) {
+async fn receive(reception: Arc<Reception>, pending: Pending) {
     match pending.upgrade().await {
         // Boxed: thousands may wait for their turn, and a waiting one shall not pay for its proof yet.
         Ok(link) => Box::pin(reception.prove(link, None)).await,
@@ -77,13 +76,13 @@ async fn receive(reception: Reception, pending: Pending) {
 impl Reception {
     /// Serves a worker whose connection another control node passes on.
     pub(crate) async fn tunnelled(&self, worker: NodeId, stream: Stream) {
-        self.clone().prove(Link::tunnel(stream), Some(worker)).await;
+        self.prove(Link::tunnel(stream), Some(worker)).await;
     }
 
-    async fn prove(self, link: Link, tunnelled: Option<NodeId>) {
-        match verify(link, &self.me, &self).await {
+    async fn prove(&self, link: Link, tunnelled: Option<NodeId>) {
+        match verify(link, &self.me, self).await {
             Ok(proven) if tunnelled.is_none_or(|worker| is_worker(&proven, worker)) => {
-                self.serve(proven).await;
+                self.welcome(proven).await;
             }
             Ok(proven) => tracing::warn!(
                 node = %proven.peer.node, role = %proven.peer.role,
@@ -96,7 +95,11 @@ impl Reception {
 
     /// Serves a proven peer, whoever dialled. The session has a task of its own, or it would hold the memory of its
     /// handshake as long as it lives.
-    pub(crate) async fn serve(self, proven: Proven) {
+    pub(crate) async fn serve(self: Arc<Self>, proven: Proven) {
+        self.welcome(proven).await;
+    }
+
+    async fn welcome(&self, proven: Proven) {
         let bound = credentials::bind(&self.group, &proven.peer).await;
         self.begin(proven, bound);
     }
@@ -162,4 +165,22 @@ impl Drop for Goodbye {
 
 fn is_worker(proven: &Proven, worker: NodeId) -> bool {
     proven.peer.role == Role::Worker && proven.peer.node == worker
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_no_session_yet_is_small() {
+        fn waiting<F: Future>(_: impl Fn(Arc<Reception>, Pending) -> F) -> usize {
+            size_of::<F>()
+        }
+        fn proving<'a, F: Future + 'a>(_: impl Fn(&'a Reception, Link, Option<NodeId>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let (waiting, proving) = (waiting(receive), proving(Reception::prove));
+        assert!(waiting <= 1024, "{waiting} bytes while it waits for its turn");
+        assert!(proving <= 4096, "{proving} bytes while it proves itself");
+    }
 }

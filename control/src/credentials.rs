@@ -71,7 +71,8 @@ pub(crate) async fn bind(group: &Group, peer: &Peer) -> Result<(), Failure> {
     }
     let command = Command::BindCredential { credential: peer.credential.clone(), node: peer.node };
     let late = |_| Err(Failure::unknown(Code::Timeout, "the cluster did not note in time whose this credential is"));
-    tokio::time::timeout(BIND, group.propose_one(command)).await.unwrap_or_else(late)?;
+    // Boxed: hardly ever needed, while every handshake has room for it.
+    Box::pin(tokio::time::timeout(BIND, group.propose_one(command))).await.unwrap_or_else(late)?;
     tracing::info!(credential = peer.credential, node = %peer.node, "a credential that awaited its node belongs to it now");
     Ok(())
 }

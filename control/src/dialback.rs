@@ -8,6 +8,7 @@ use longshore_discovery::{Discovery, DiscoveryError};
 use longshore_transport::{Backoff, DialOptions, Peer, Race, call};
 use longshore_wire::{ClusterUri, Code, Failure, NodeId};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
@@ -25,7 +26,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 /// Dials workers. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct DialBack {
-    pub(crate) reception: Reception,
+    pub(crate) reception: Arc<Reception>,
     pub(crate) discovery: Discovery,
     pub(crate) dial: DialOptions,
 }
@@ -68,10 +69,10 @@ impl DialBack {
                     continue;
                 }
             };
-            match call(link, &self.reception.me, &self.reception, expected).await {
+            match call(link, &self.reception.me, &*self.reception, expected).await {
                 Ok(proven) => {
                     let peer = proven.peer.clone();
-                    let reception = self.reception.clone();
+                    let reception = Arc::clone(&self.reception);
                     self.reception.loops.spawn_work(reception.serve(proven));
                     return Ok(peer);
                 }

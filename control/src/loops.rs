@@ -66,13 +66,13 @@ impl Loops {
     /// kept for others can no longer be trusted.
     pub(crate) fn spawn_actor(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         let guard = EndGuard { name, loops: self.clone(), may_return: true };
-        // Boxed, or the block would hold it twice: as what it was made of, and as what it awaits.
+        // Boxed, or the block would hold it twice: as what it was made of, and as what it awaits. So would the task.
         let future = Box::pin(future);
         let guarded = async move {
             let _guard = guard;
             future.await;
         };
-        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(guarded));
+        self.tracker.spawn(self.stop.clone().run_until_cancelled_owned(Box::pin(guarded)));
     }
 
     /// Spawns work that ends by itself, such as one conversation, and is dropped when the node stops. What goes wrong in

@@ -308,7 +308,7 @@ impl Parts {
         let sessions = Sessions::new(group.clone(), peers.clone(), max_sessions);
         let credentials = Reporter { me: node, group: group.clone(), peers: peers.clone(), sessions: sessions.clone() };
         let vitals = Examiner { me: node, folder, group: group.clone(), peers: peers.clone() };
-        let reception = Reception {
+        let reception = Arc::new(Reception {
             me: identity,
             group: group.clone(),
             peers: peers.clone(),
@@ -319,13 +319,13 @@ impl Parts {
             session: timers.session.clone(),
             peer_session: peer_session(&timers.session),
             own,
-        };
+        });
         peers.serve(Arc::new(PeerService {
             group: group.clone(),
             reach: reach.clone(),
             relays: relays.clone(),
             supply: Arc::clone(&supply),
-            reception: reception.clone(),
+            reception: Arc::clone(&reception),
             credentials: credentials.clone(),
             presence: Arc::clone(&presence),
             vitals: vitals.clone(),
@@ -338,10 +338,10 @@ impl Parts {
         leader::spawn(&loops, &leading);
         let drain = Drain { me: node, group: group.clone(), peers: peers.clone(), proxies: proxies.clone(), presence };
         let (discovery, dial) = dialling;
-        let dialback = DialBack { reception: reception.clone(), discovery, dial };
+        let dialback = DialBack { reception: Arc::clone(&reception), discovery, dial };
         loops.spawn("worker dialler", dialback.clone().run(stop.clone()));
         for listener in sockets.listeners {
-            loops.spawn("listener", accept::run(reception.clone(), listener, stop.clone()));
+            loops.spawn("listener", accept::run(Arc::clone(&reception), listener, stop.clone()));
         }
         loops.spawn("snapshot schedule", schedule.clone().run(group.clone(), stop.clone()));
         let context = api::Context {

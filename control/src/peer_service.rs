@@ -30,7 +30,7 @@ pub(crate) struct PeerService {
     pub(crate) reach: Reach,
     pub(crate) relays: Relays,
     pub(crate) supply: Arc<Supply>,
-    pub(crate) reception: Reception,
+    pub(crate) reception: Arc<Reception>,
     pub(crate) credentials: Reporter,
     pub(crate) presence: Arc<Presence>,
     pub(crate) vitals: Examiner,
@@ -81,7 +81,7 @@ impl Serve for PeerService {
     }
 
     fn open(&self, _from: Peer, head: OpenPeer, stream: Stream) -> Answer<()> {
-        let (reach, supply, reception) = (self.reach.clone(), Arc::clone(&self.supply), self.reception.clone());
+        let (reach, supply, reception) = (self.reach.clone(), Arc::clone(&self.supply), Arc::clone(&self.reception));
         Box::pin(async move {
             match head {
                 OpenPeer::PutBlob { digest, .. } => supply.serve_put(stream, digest).await,

@@ -313,22 +313,14 @@ impl Pending {
         if self.arrival.is_gone() {
             return Err(UpgradeError::Gone { remote });
         }
+        let Self { arrival, ticket, upgrade, .. } = self;
         let mut stage = "TLS";
-        // Boxed: whoever only waits shall not pay for what comes later.
-        match timeout_at(deadline, Box::pin(self.open(&mut stage))).await {
-            Ok(result) => result,
-            Err(_) => Err(UpgradeError::Timeout { remote, stage, after }),
-        }
-    }
-
-    async fn open(self, stage: &mut &'static str) -> Result<Link, UpgradeError> {
-        let Self { remote, arrival, ticket, deadline, upgrade } = self;
         let mut link = match arrival {
-            Arrival::Tcp(tcp) => upgrade.open(tcp, remote, deadline, stage).await?,
-            Arrival::Quic(arriving) => {
-                *stage = "QUIC";
-                arriving.open(stage).await.map_err(|source| UpgradeError::Quic { remote, source })?
-            }
+            Arrival::Tcp(tcp) if upgrade.is_bare() => upgrade.bare(tcp, remote, deadline),
+            // Boxed: whoever only waits shall not pay for what comes later.
+            arrival => timeout_at(deadline, Box::pin(upgrade.open(arrival, remote, &mut stage)))
+                .await
+                .map_err(|_| UpgradeError::Timeout { remote, stage, after })??,
         };
         link.admission = Some(ticket);
         Ok(link)
@@ -343,19 +335,35 @@ impl Upgrade {
         }
     }
 
-    async fn open(
-        &self,
-        tcp: TcpStream,
-        remote: SocketAddr,
-        deadline: Instant,
-        stage: &mut &'static str,
-    ) -> Result<Link, UpgradeError> {
+    /// Whether a TCP connection is a link as it is.
+    const fn is_bare(&self) -> bool {
+        self.tls.is_none() && self.path.is_none()
+    }
+
+    fn info(&self, remote: SocketAddr) -> LinkInfo {
+        LinkInfo { carrier: self.carrier, remote: Some(remote), exporter: None, certified: false }
+    }
+
+    fn bare(&self, tcp: TcpStream, remote: SocketAddr, deadline: Instant) -> Link {
         // A failure shows at the next use.
         let _ = crate::tcp::set(&tcp);
-        let mut info = LinkInfo { carrier: self.carrier, remote: Some(remote), exporter: None, certified: false };
+        Link { prove_by: Some(deadline), ..Link::new(tcp, self.info(remote)) }
+    }
+
+    async fn open(&self, arrival: Arrival, remote: SocketAddr, stage: &mut &'static str) -> Result<Link, UpgradeError> {
+        let tcp = match arrival {
+            Arrival::Tcp(tcp) => tcp,
+            Arrival::Quic(arriving) => {
+                *stage = "QUIC";
+                return arriving.open(stage).await.map_err(|source| UpgradeError::Quic { remote, source });
+            }
+        };
+        // A failure shows at the next use.
+        let _ = crate::tcp::set(&tcp);
+        let mut info = self.info(remote);
         let refused = |error: ws::WsError| UpgradeError::WebSocket { remote, message: error.to_string() };
         Ok(match (&self.tls, &self.path) {
-            (None, None) => Link { prove_by: Some(deadline), ..Link::new(tcp, info) },
+            (None, None) => Link::new(tcp, info),
             (None, Some(path)) => {
                 *stage = "the WebSocket's opening";
                 Link::new(ws::accept(path, tcp).await.map_err(refused)?, info)

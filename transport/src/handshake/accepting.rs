@@ -66,7 +66,8 @@ async fn accept_within(mut link: Link, side: &impl Accepting, deadline: Duration
         }
         Err(error) => {
             log(side.me(), &link.info, progress.hello.as_deref(), &error);
-            turn_away(link, &error).await;
+            // Boxed: those who are welcome shall not pay for it.
+            Box::pin(turn_away(link, &error)).await;
             Err(error)
         }
     }

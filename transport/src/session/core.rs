@@ -62,7 +62,8 @@ pub(super) struct Core {
     /// Woken when the writer has something to do.
     pub(super) work: Notify,
     outbox: Mutex<Outbox>,
-    flow: Mutex<Flow>,
+    /// Made with the first bulk: most sessions never have any.
+    flow: OnceLock<Box<Mutex<Flow>>>,
     pipe: Mutex<Pipe>,
     ending: OnceLock<Ending>,
     progress: Progress,
@@ -96,7 +97,7 @@ impl Core {
             room: Notify::new(),
             work: Notify::new(),
             outbox: Mutex::new(Outbox::new(dialled, pipe.share_from())),
-            flow: Mutex::new(Flow::new()),
+            flow: OnceLock::new(),
             pipe: Mutex::new(pipe),
             ending: OnceLock::new(),
             progress: Progress::new(),
@@ -109,7 +110,12 @@ impl Core {
     }
 
     pub(super) fn flow(&self) -> MutexGuard<'_, Flow> {
-        lock(&self.flow)
+        lock(self.flow.get_or_init(|| Box::new(Mutex::new(Flow::new()))))
+    }
+
+    /// Whether bulk should leave at once, instead of being gathered on the way.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.flow.get().is_none_or(|flow| lock(flow).is_narrow())
     }
 
     /// A pong has come: to the watchdog's ping, or to one that runs along with bulk.
@@ -118,7 +124,8 @@ impl Core {
         if !Flow::is_mark(stamp) {
             return self.clock.pong(stamp);
         }
-        self.flow().answered(stamp, now);
+        let Some(flow) = self.flow.get() else { return };
+        lock(flow).answered(stamp, now);
         let idle = {
             let mut outbox = self.outbox();
             outbox.has_bulk() && outbox.signal()

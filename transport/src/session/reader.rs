@@ -44,7 +44,10 @@ pub(super) async fn run(core: Arc<Core>, mut io: ReadHalf<Box<dyn Io>>, arrivals
             }
             Err(error) => format!("the connection to {} broke: {error}", core.label),
             Ok(_) => {
-                core.unflooded().await;
+                if core.is_flooded() {
+                    // Boxed: hardly ever needed, while every session has room for it.
+                    Box::pin(core.unflooded()).await;
+                }
                 if sorter.bulk >= TURN {
                     sorter.bulk = 0;
                     tokio::task::yield_now().await;
@@ -60,16 +63,18 @@ pub(super) async fn run(core: Arc<Core>, mut io: ReadHalf<Box<dyn Io>>, arrivals
 }
 
 impl Core {
+    fn is_flooded(&self) -> bool {
+        let outbox = self.outbox();
+        outbox.is_flooded() && !outbox.is_closed()
+    }
+
     /// Waits while the peer provokes more than it reads.
     async fn unflooded(&self) {
         loop {
             let mut room = std::pin::pin!(self.room.notified());
-            {
-                let outbox = self.outbox();
-                if !outbox.is_flooded() || outbox.is_closed() {
-                    return;
-                }
-                room.as_mut().enable();
+            room.as_mut().enable();
+            if !self.is_flooded() {
+                return;
             }
             room.await;
         }

@@ -45,7 +45,9 @@ pub(super) fn start(core: &Arc<Core>, io: ReadHalf<Box<dyn Io>>, arrivals: Arriv
         Ended::Reader
     });
     loops.spawn(async move { Ended::Writer(writer::run(writing).await) });
-    TaskTracker::new().spawn(Watchdog::new(core).run(loops));
+    let core = Arc::clone(core);
+    // Made in the task, which would hold it twice otherwise.
+    TaskTracker::new().spawn(async move { Watchdog::new(core).run(loops).await });
 }
 
 /// Whatever way the watchdog ends, the session is over.
@@ -64,7 +66,6 @@ pub(super) fn tick(options: &SessionOptions) -> Duration {
 
 struct Watchdog {
     core: Arc<Core>,
-    tick: Duration,
     checked: Instant,
     next_ping: Instant,
     /// When the link is cut, whatever happens.
@@ -72,12 +73,16 @@ struct Watchdog {
 }
 
 impl Watchdog {
-    fn new(core: &Arc<Core>) -> Self {
+    fn new(core: Arc<Core>) -> Self {
         let now = Instant::now();
-        Self { core: Arc::clone(core), tick: tick(&core.options), checked: now, next_ping: now, cut_at: None }
+        Self { core, checked: now, next_ping: now, cut_at: None }
     }
 
-    async fn run(mut self, mut loops: JoinSet<Ended>) {
+    fn tick(&self) -> Duration {
+        tick(&self.core.options)
+    }
+
+    async fn run(&mut self, mut loops: JoinSet<Ended>) {
         let finish = Finish(Arc::clone(&self.core));
         let core = Arc::clone(&self.core);
         self.check();
@@ -105,7 +110,7 @@ impl Watchdog {
     /// When to look next: at the latest after a tick, earlier when the time of a call ends. Calls made meanwhile do not
     /// end before that, or have a timer of their own.
     fn wake(&self) -> Instant {
-        let tick = self.checked + self.tick;
+        let tick = self.checked + self.tick();
         self.core.calls.earliest().map_or(tick, |until| until.min(tick))
     }
 
@@ -138,7 +143,7 @@ impl Watchdog {
             let message = format!("the connection to {} broke while writing", self.core.label);
             return self.core.end(Failure::new(Code::Unavailable, message), Farewell::Cut);
         }
-        let overslept = now - self.checked > self.tick * 3;
+        let overslept = now - self.checked > self.tick() * 3;
         self.checked = now;
         if overslept {
             // This process was stopped or starved. What the peer sent meanwhile waits in the socket: look there first.
@@ -168,5 +173,22 @@ impl Watchdog {
         self.next_ping = now + self.core.options.ping_every;
         let stamp = self.core.clock.ping();
         self.core.send(Cause::Own, Kind::Ping, 0, Bytes::copy_from_slice(&stamp));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_is_small() {
+        fn watching<'a, F: Future + 'a>(_: impl Fn(&'a mut Watchdog, JoinSet<Ended>) -> F) -> usize {
+            size_of::<F>()
+        }
+        fn reading<F: Future>(_: impl Fn(Arc<Core>, ReadHalf<Box<dyn Io>>, Arrivals) -> F) -> usize {
+            size_of::<F>()
+        }
+        let (shared, watching, reading) = (size_of::<Core>(), watching(Watchdog::run), reading(reader::run));
+        assert!(shared <= 1088 && watching <= 448 && reading <= 320, "{shared} + {watching} + {reading} bytes");
     }
 }

@@ -160,7 +160,7 @@ impl Core {
     /// Fills the empty pipe: all control frames, then a batch of bulk, the streams in turn.
     fn fill(&self, pipe: &mut Pipe) {
         self.take_control(pipe);
-        let budget = pipe.batch.min(self.flow().room());
+        let budget = if self.outbox().has_bulk() { pipe.batch.min(self.flow().room()) } else { 0 };
         let mut bulk = 0;
         while budget > bulk {
             let Some((cell, alone)) = self.outbox().next_ready() else { break };
@@ -195,7 +195,7 @@ impl Core {
         loop {
             ready!(pipe.poll_write(self, cx))?;
             pipe.measure();
-            if pipe.unflushed && self.flow().is_narrow() {
+            if pipe.unflushed && self.is_narrow() {
                 ready!(pipe.poll_flush(cx))?;
             }
             self.fill(&mut pipe);
