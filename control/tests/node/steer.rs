@@ -75,3 +75,43 @@ async fn a_full_node_asks_to_wait() {
     timeout(WAIT, comes).await.expect("there is room again");
     node.stop().await;
 }
+
+/// A node with no room sends another node's worker there, and asks its own to wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_node_sends_on_whom_another_drives() {
+    let first = rig::start("c1", &[]).await;
+    let full = rig::start_full("c2", std::slice::from_ref(&first.uri), (Role::Control.name(), rig::CONTROL), 1).await;
+    let seated = async {
+        loop {
+            if let Some((session, inbound)) = connect(Player::new(100).id, &full.uri, Role::Client).await {
+                return (session, inbound);
+            }
+        }
+    };
+    let (seated, _inbound) = timeout(WAIT, seated).await.expect("there is one seat");
+    let turned_away = async {
+        let mut sent_on = false;
+        for number in (1..=16).cycle() {
+            let Some((session, _inbound)) = connect(Player::new(number).id, &full.uri, Role::Worker).await else {
+                continue;
+            };
+            let ending = session.ended().await;
+            assert_eq!(ending.reason.code, Code::Busy, "{ending:?}");
+            match ending.go_to.first() {
+                Some(owner) => {
+                    assert_eq!((owner, ending.retry_after), (&first.uri, None));
+                    sent_on = true;
+                }
+                // Before it has the state, it knows no owner.
+                None => assert!(ending.retry_after.is_some(), "{ending:?}"),
+            }
+            if sent_on && ending.go_to.is_empty() {
+                return;
+            }
+        }
+    };
+    timeout(WAIT, turned_away).await.expect("some workers are the first node's, some its own");
+    assert!(!seated.is_closed(), "who is here stays");
+    first.stop().await;
+    full.stop().await;
+}
