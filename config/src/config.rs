@@ -213,10 +213,10 @@ pub struct Timers {
     /// Between two heartbeats of the leader.
     #[serde(serialize_with = "duration::serialize")]
     pub heartbeat: Duration,
-    /// A follower that heard nothing for so long at least …
+    /// A follower that misses the leader waits so long at least …
     #[serde(serialize_with = "duration::serialize")]
     pub election_min: Duration,
-    /// … and so long at most stands for election.
+    /// … and so long at most before it stands for election. After so long a silence the leader is missed.
     #[serde(serialize_with = "duration::serialize")]
     pub election_max: Duration,
     /// A voter dead for so long is replaced.

@@ -213,9 +213,9 @@ impl Check<'_> {
             connect_timeout: or(file.connect_timeout, 5000),
             reconnect_min: or(file.reconnect_min, 200),
             reconnect_max: or(file.reconnect_max, 10_000),
-            heartbeat: or(file.heartbeat, 250),
-            election_min: or(file.election_min, 1000),
-            election_max: or(file.election_max, 2000),
+            heartbeat: or(file.heartbeat, 100),
+            election_min: or(file.election_min, 200),
+            election_max: or(file.election_max, 500),
             voter_grace: or(file.voter_grace, 10_000),
         };
         self.timers_fit(&timers)?;

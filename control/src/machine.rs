@@ -75,20 +75,11 @@ impl Machine {
         &self.snapshots
     }
 
-    /// Applies committed entries in order; the outcomes of each.
+    /// Applies the next committed entry; the outcome of each of its proposals. Readers see it after [`Machine::publish`].
     ///
     /// # Errors
-    /// When an entry cannot be read: a newer release wrote it. Nothing may be applied after that.
-    pub(crate) fn apply(&mut self, entries: impl Iterator<Item = Entry>) -> Result<Vec<Vec<Outcome>>, MachineError> {
-        let mut outcomes = Vec::new();
-        for entry in entries {
-            outcomes.push(self.apply_one(entry)?);
-        }
-        self.view.publish(&self.state, self.picture.clone(), std::mem::take(&mut self.news));
-        Ok(outcomes)
-    }
-
-    fn apply_one(&mut self, entry: Entry) -> Result<Vec<Outcome>, MachineError> {
+    /// When the entry cannot be read: a newer release wrote it. Nothing may be applied after that.
+    pub(crate) fn apply(&mut self, entry: Entry) -> Result<Vec<Outcome>, MachineError> {
         let position = entry.position;
         let outcomes = match entry.payload {
             Payload::Blank => Vec::new(),
@@ -108,6 +99,11 @@ impl Machine {
         self.news.extend(self.picture.until(&next, position.index));
         self.picture = next;
         Ok(outcomes)
+    }
+
+    /// Shows readers what has been applied.
+    pub(crate) fn publish(&mut self) {
+        self.view.publish(&self.state, self.picture.clone(), std::mem::take(&mut self.news));
     }
 
     /// The state as it is now.

@@ -190,6 +190,7 @@ impl ControlNode {
     /// Stops the node in order, within about `deadline`. A second call finds nothing left to do.
     pub async fn stop(&self, deadline: Duration) {
         self.drain.run(deadline / 3).await;
+        self.drain.group.hand_over(deadline / 4).await;
         if !self.loops.stop(deadline).await {
             tracing::warn!(?deadline, "not every part of the control node ended in time");
         }

@@ -81,9 +81,9 @@ pub enum ApiListen {
 pub struct Timers {
     /// Heartbeat of the Raft leader.
     pub heartbeat: Duration,
-    /// Shortest silence of the leader after which a follower stands for election.
+    /// Shortest random pause before a follower that misses the leader stands for election.
     pub election_min: Duration,
-    /// Longest such silence.
+    /// Longest such pause; and the silence after which a leader is missed.
     pub election_max: Duration,
     /// A control node without session for so long leaves the ring.
     pub ring_grace: Duration,
@@ -98,9 +98,9 @@ pub struct Timers {
 impl Default for Timers {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(250),
-            election_min: Duration::from_millis(1000),
-            election_max: Duration::from_millis(2000),
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(200),
+            election_max: Duration::from_millis(500),
             ring_grace: Duration::from_secs(2),
             voter_grace: Duration::from_secs(10),
             attach_grace: Duration::from_secs(15),

@@ -6,10 +6,9 @@
 //! read_index ─▶ one question for all that wait, asked by the leader ─▶ wait until applied
 //! ```
 //!
-//! openraft 0.9 writes one entry at a time and waits for its sync, so the batcher makes the speed. It does not restore a
-//! stored snapshot at its start, nor notice that the log behind one is missing: we do, before it starts. Must never
-//! report a proposal as done or not done when nobody can know, and never answer a read from a leader that has not just
-//! proved to be one.
+//! The batcher makes entries large under load, since an entry costs more than a proposal. A stored snapshot is restored,
+//! and a log that does not reach back to it is refused, before openraft starts. Must never report a proposal as done or
+//! not done when nobody can know, and never answer a read from a leader that has not just proved to be one.
 
 mod batcher;
 mod convert;
@@ -26,6 +25,7 @@ mod reads;
 mod start;
 mod status;
 mod storage;
+mod succession;
 mod types;
 mod upkeep;
 

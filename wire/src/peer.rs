@@ -7,6 +7,9 @@ use crate::relay::{OutcomeOf, Relay};
 use crate::{ClusterUri, Digest, NodeId, RequestId};
 use serde::{Deserialize, Serialize};
 
+/// The first protocol version that knows [`RaftRpc::PreVote`] and [`RaftRpc::Succeed`].
+pub const SUCCESSION_VERSION: u16 = 2;
+
 /// A request to another control node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -105,6 +108,10 @@ pub enum RaftRpc {
     Append,
     /// Request a vote.
     Vote,
+    /// Ask whether a vote would be given; from protocol version 2 on.
+    PreVote,
+    /// Hand over the leadership; from protocol version 2 on.
+    Succeed,
 }
 
 /// A control node presents itself.

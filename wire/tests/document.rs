@@ -226,7 +226,8 @@ fn messages(heading: &str, column: usize) -> BTreeSet<(String, BTreeSet<String>)
     let table = tables(heading).into_iter().next().unwrap();
     let message = |row: &Vec<String>| {
         let names = row[column].split('"').skip(1).step_by(2).map(str::to_owned);
-        let mut names = names.filter(|name| !["append", "vote"].contains(&name.as_str()));
+        let values = ["append", "vote", "pre_vote", "succeed"];
+        let mut names = names.filter(|name| !values.contains(&name.as_str()));
         (names.next().unwrap(), names.collect())
     };
     table[1..].iter().map(message).collect()

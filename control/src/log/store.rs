@@ -202,6 +202,9 @@ impl Log {
 
     /// Removes the entries from `from` on; returns when that is synced.
     pub(crate) async fn truncate(&self, from: u64) -> Result<(), LogError> {
+        if self.index().next().is_none_or(|next| next <= from) {
+            return Ok(());
+        }
         let before = match from.checked_sub(1) {
             Some(index) => self.read(index, from, usize::MAX)?.first().map(|entry| entry.position),
             None => None,

@@ -43,7 +43,8 @@ fn filled(folder: &Path) -> Machine {
     let members = Members { voters: vec![voters], nodes: [NodeId::from(1), NodeId::from(2)].into() };
     let log =
         [entry(0, Payload::Members(members)), proposals(1, vec![init(), put("a", "1")]), entry(2, Payload::Blank)];
-    let outcomes = machine.apply(log.into_iter()).unwrap();
+    let outcomes: Vec<_> = log.into_iter().map(|entry| machine.apply(entry).unwrap()).collect();
+    machine.publish();
     assert_eq!(outcomes.iter().map(Vec::len).collect::<Vec<_>>(), [0, 2, 0]);
     assert!(outcomes[1].iter().all(Result::is_ok));
     machine
@@ -54,10 +55,10 @@ fn a_restart_goes_on_from_the_newest_snapshot() {
     let folder = tempfile::tempdir().unwrap();
     let mut machine = filled(folder.path());
     for index in 3..6 {
-        machine.apply([proposals(index, vec![put("a", &index.to_string())])].into_iter()).unwrap();
+        machine.apply(proposals(index, vec![put("a", &index.to_string())])).unwrap();
         machine.image().save().unwrap();
     }
-    machine.apply([proposals(6, vec![put("a", "lost with the memory")])].into_iter()).unwrap();
+    machine.apply(proposals(6, vec![put("a", "lost with the memory")])).unwrap();
     fs::write(folder.path().join("00000000000000000009-00000000000000000001.snap.tmp"), "half written").unwrap();
     drop(machine);
 
@@ -87,7 +88,7 @@ fn an_entry_of_a_newer_format_is_not_applied() {
     let folder = tempfile::tempdir().unwrap();
     let mut machine = Machine::restore(folder.path()).unwrap();
     let newer = entry(0, Payload::Proposals(vec![9, 0xdd, 0, 0, 0, 0].into()));
-    let error = machine.apply([newer].into_iter()).unwrap_err().to_string();
+    let error = machine.apply(newer).unwrap_err().to_string();
     assert!(error.starts_with("log entry 0 cannot be applied: its format is 9"), "{error}");
     assert_eq!(machine.meta().applied, None);
 }
@@ -98,8 +99,11 @@ fn readers_see_whole_batches() {
     let mut machine = filled(folder.path());
     let view = machine.view();
     let before = view.state();
-    machine.apply([proposals(3, vec![put("a", "2"), put("b", "2")])].into_iter()).unwrap();
-    assert_eq!((value(&before, "a"), value(&before, "b")), (Some(b"1".to_vec()), None));
+    machine.apply(proposals(3, vec![put("a", "2"), put("b", "2")])).unwrap();
+    for seen in [&before, &view.state()] {
+        assert_eq!((value(seen, "a"), value(seen, "b")), (Some(b"1".to_vec()), None));
+    }
+    machine.publish();
     let after = view.state();
     assert_eq!((value(&after, "a"), value(&after, "b")), (Some(b"2".to_vec()), Some(b"2".to_vec())));
 }

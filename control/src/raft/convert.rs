@@ -1,11 +1,10 @@
 //! Between openraft's types and ours.
 
-use super::types::{Batch, LogId, Membership, StoredMembership, Types, Vote};
+use super::types::{Batch, LogId, Membership, RaftEntry, SnapshotMeta, StoredMembership, Vote};
 use crate::log::{Ballot, Entry, Members, Payload, Position};
 use crate::machine::Meta;
-use longshore_wire::NodeId;
-use openraft::{CommittedLeaderId, EmptyNode, EntryPayload, SnapshotMeta};
-use std::collections::BTreeMap;
+use openraft::impls::leader_id_adv::LeaderId;
+use openraft::EntryPayload;
 
 pub(super) fn position(id: &LogId) -> Position {
     let leader = id.committed_leader_id();
@@ -13,7 +12,7 @@ pub(super) fn position(id: &LogId) -> Position {
 }
 
 pub(super) fn log_id(position: Position) -> LogId {
-    LogId::new(CommittedLeaderId::new(position.term, position.leader), position.index)
+    LogId::new(LeaderId { term: position.term, node_id: position.leader }, position.index)
 }
 
 pub(super) fn ballot(vote: &Vote) -> Ballot {
@@ -36,11 +35,10 @@ pub(super) fn members(membership: &Membership) -> Members {
 }
 
 pub(super) fn membership(members: &Members) -> Membership {
-    let nodes: BTreeMap<NodeId, EmptyNode> = members.nodes.iter().map(|node| (*node, EmptyNode {})).collect();
-    Membership::new(members.voters.clone(), nodes)
+    Membership::new_with_defaults(members.voters.clone(), members.nodes.iter().copied())
 }
 
-pub(super) fn entry(entry: openraft::Entry<Types>) -> Entry {
+pub(super) fn entry(entry: RaftEntry) -> Entry {
     let payload = match entry.payload {
         EntryPayload::Blank => Payload::Blank,
         EntryPayload::Normal(batch) => Payload::Proposals(batch.0),
@@ -49,29 +47,27 @@ pub(super) fn entry(entry: openraft::Entry<Types>) -> Entry {
     Entry { position: position(&entry.log_id), payload }
 }
 
-pub(super) fn raft_entry(entry: Entry) -> openraft::Entry<Types> {
+pub(super) fn raft_entry(entry: Entry) -> RaftEntry {
     let payload = match entry.payload {
         Payload::Blank => EntryPayload::Blank,
         Payload::Proposals(bytes) => EntryPayload::Normal(Batch(bytes)),
         Payload::Members(members) => EntryPayload::Membership(membership(&members)),
     };
-    openraft::Entry { log_id: log_id(entry.position), payload }
+    RaftEntry { log_id: log_id(entry.position), payload }
 }
 
 pub(super) fn stored_membership(meta: &Meta) -> StoredMembership {
     StoredMembership::new(meta.members_at.map(log_id), membership(&meta.members))
 }
 
-pub(super) fn snapshot_meta(meta: &Meta) -> SnapshotMeta<NodeId, EmptyNode> {
-    let (index, term) = meta.applied.map_or((0, 0), |position| (position.index, position.term));
+pub(super) fn snapshot_meta(meta: &Meta) -> SnapshotMeta {
     SnapshotMeta {
         last_log_id: meta.applied.map(log_id),
         last_membership: stored_membership(meta),
-        snapshot_id: format!("{index}-{term}"),
     }
 }
 
-pub(super) fn meta(meta: &SnapshotMeta<NodeId, EmptyNode>) -> Meta {
+pub(super) fn meta(meta: &SnapshotMeta) -> Meta {
     Meta {
         applied: meta.last_log_id.as_ref().map(position),
         members: members(meta.last_membership.membership()),

@@ -6,8 +6,9 @@ use crate::log::Log;
 use crate::machine::{Snapshots, View};
 use crate::peers::Peers;
 use longshore_wire::{Code, Failure, NodeId};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,8 @@ pub(super) struct Parts {
     pub(super) snapshots: Snapshots,
     pub(super) peers: Peers,
     pub(super) leadership: watch::Sender<Leadership>,
+    /// When a leader was last heard here.
+    pub(super) heard: Mutex<Instant>,
     /// Why the group has ended on this node; `None` while it runs.
     pub(super) fault: watch::Sender<Option<String>>,
     pub(super) stop: CancellationToken,
@@ -59,6 +62,16 @@ impl Engine {
                 format!("this node has not applied log entry {index} in time; it may be catching up"),
             )),
         }
+    }
+
+    /// A leader has been heard.
+    pub(super) fn hear(&self) {
+        *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// How long no leader has been heard here.
+    pub(super) fn silence(&self) -> Duration {
+        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// Ends the group on this node with a reason; the first one stands.

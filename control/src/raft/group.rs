@@ -11,6 +11,7 @@ use crate::machine::{Journal, View};
 use bytes::Bytes;
 use longshore_state::{Command, Outcome, Proposal, State};
 use longshore_wire::{Code, Failure, RequestId, encode};
+use openraft::async_runtime::WatchReceiver as _;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -171,7 +172,7 @@ impl Group {
     /// How the group stands.
     pub(crate) fn status(&self) -> GroupStatus {
         let applied = self.changed().borrow().checked_sub(1);
-        status::status(&self.engine().0.raft.metrics().borrow(), &self.engine().0.log, applied)
+        status::status(&self.engine().0.raft.metrics().borrow_watched(), &self.engine().0.log, applied)
     }
 
     /// Wakes when leader, term or this node's part in it has changed.

@@ -4,15 +4,16 @@ use super::batcher;
 use super::convert;
 use super::group::Group;
 use super::leader_link::not_leader;
-use super::message::{self, Append, Appended, Installed, SnapshotHead, VoteAsked, Voted};
-use super::types::Types;
+use super::message::{self, Append, Appended, Installed, SnapshotHead, Succeed, Succeeded, VoteAsked, Voted};
+use super::types::{Snapshot, Types};
 use crate::machine::SnapshotFile;
 use crate::peers::{Answer, Serve};
 use longshore_transport::{Peer, Stream};
 use longshore_wire::peer::{OpenPeer, PeerRequest, RaftRpc, ReadIndex};
 use longshore_wire::{Code, Failure, NodeId, encode};
-use openraft::Snapshot;
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest, VoteRequest,
+};
 use std::fmt;
 use std::io::Write as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -41,7 +42,10 @@ impl Group {
     pub(crate) async fn handle(&self, from: NodeId, request: PeerRequest) -> Result<Vec<u8>, Failure> {
         match request {
             PeerRequest::Raft { rpc: RaftRpc::Append, body } => self.append(message::unpack(&body)?).await,
-            PeerRequest::Raft { rpc: RaftRpc::Vote, body } => self.vote(&message::unpack(&body)?).await,
+            PeerRequest::Raft { rpc: rpc @ (RaftRpc::Vote | RaftRpc::PreVote), body } => {
+                self.vote(rpc, &message::unpack(&body)?).await
+            }
+            PeerRequest::Raft { rpc: RaftRpc::Succeed, body } => self.succeed(&message::unpack(&body)?).await,
             PeerRequest::Propose { body } => self.take_proposals(&body).await,
             PeerRequest::ReadIndex => self.lead_read().await,
             PeerRequest::Join(_)
@@ -64,7 +68,10 @@ impl Group {
             leader_commit: append.committed.map(convert::log_id),
         };
         let answer = match self.engine().0.raft.append_entries(request).await.map_err(fault)? {
-            AppendEntriesResponse::Success => Appended::All,
+            AppendEntriesResponse::Success => {
+                self.engine().hear();
+                Appended::All
+            }
             AppendEntriesResponse::PartialSuccess(id) => Appended::UpTo(id.as_ref().map(convert::position)),
             AppendEntriesResponse::Conflict => Appended::Conflict,
             AppendEntriesResponse::HigherVote(vote) => Appended::Outvoted(convert::ballot(&vote)),
@@ -72,11 +79,30 @@ impl Group {
         Ok(message::pack(&answer))
     }
 
-    async fn vote(&self, asked: &VoteAsked) -> Result<Vec<u8>, Failure> {
-        let request = VoteRequest::new(convert::vote(asked.candidate), asked.last.map(convert::log_id));
-        let answer = self.engine().0.raft.vote(request).await.map_err(fault)?;
+    async fn vote(&self, rpc: RaftRpc, asked: &VoteAsked) -> Result<Vec<u8>, Failure> {
+        let mut request = VoteRequest::new(convert::vote(asked.candidate), asked.last.map(convert::log_id));
+        request.leadership_transfer = asked.succession;
+        let raft = &self.engine().0.raft;
+        let answer = match rpc {
+            RaftRpc::PreVote => raft.pre_vote(request).await,
+            _ => raft.vote(request).await,
+        };
+        let answer = answer.map_err(fault)?;
         let last = answer.last_log_id.as_ref().map(convert::position);
         Ok(message::pack(&Voted { ballot: convert::ballot(&answer.vote), granted: answer.vote_granted, last }))
+    }
+
+    async fn succeed(&self, asked: &Succeed) -> Result<Vec<u8>, Failure> {
+        let leader = convert::vote(asked.leader);
+        let request = TransferLeaderRequest::new(leader, asked.successor, asked.last.map(convert::log_id));
+        let answer = match self.engine().0.raft.handle_transfer_leader(request).await.map_err(fault)? {
+            Ok(()) => Succeeded::Yes,
+            Err(TransferLeaderError::VoteChanged { actual, .. }) => Succeeded::Outvoted(convert::ballot(&actual)),
+            Err(TransferLeaderError::LogNotFlushed { actual, .. }) => {
+                Succeeded::Behind(actual.as_ref().map(convert::position))
+            }
+        };
+        Ok(message::pack(&answer))
     }
 
     /// Only as leader: a chain of nodes that each take the next one for it must end somewhere.
@@ -146,7 +172,7 @@ impl Group {
     }
 
     async fn install(&self, head: &SnapshotHead, file: SnapshotFile) -> Installed {
-        let snapshot = Snapshot::<Types> { meta: convert::snapshot_meta(&head.meta), snapshot: Box::new(file) };
+        let snapshot = Snapshot { meta: convert::snapshot_meta(&head.meta), snapshot: file };
         let raft = &self.engine().0.raft;
         let response = raft.install_full_snapshot(convert::vote(head.leader), snapshot).await.map_err(fault)?;
         Ok(convert::ballot(&response.vote))

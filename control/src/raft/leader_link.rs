@@ -8,7 +8,8 @@ use bytes::Bytes;
 use longshore_state::Outcome;
 use longshore_wire::peer::{PeerRequest, ReadIndex};
 use longshore_wire::{Code, Failure, NodeId, decode};
-use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
+use openraft::ReadPolicy;
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -27,7 +28,7 @@ pub(super) async fn commit(engine: &Engine, batch: Bytes, deadline: Instant) -> 
             Ok(now) => tokio::select! {
                 biased;
                 outcomes = attempt(engine, now, &batch, deadline) => outcomes,
-                failure = replaced(engine, now) => Err(failure),
+                () = until_replaced(engine, now) => Err(replaced()),
             },
             Err(failure) => Err(failure),
         };
@@ -62,11 +63,13 @@ async fn attempt(engine: &Engine, now: Leadership, batch: &Bytes, deadline: Inst
     }
 }
 
-/// Resolves when somebody else leads, or nobody: a silent leader must not use up the whole deadline, and openraft 0.9
-/// never answers for entries that a snapshot of another leader has passed over.
-async fn replaced(engine: &Engine, then: Leadership) -> Failure {
+/// Resolves when somebody else leads, or nobody: a silent leader must not use up the whole deadline.
+async fn until_replaced(engine: &Engine, then: Leadership) {
     let mut leadership = engine.0.leadership.subscribe();
     let _ = leadership.wait_for(|now| now.leader != then.leader || now.is_leader != then.is_leader).await;
+}
+
+fn replaced() -> Failure {
     Failure::unknown(Code::NoQuorum, "the control group's leader was replaced while it worked on the request")
 }
 
@@ -78,8 +81,8 @@ fn worth_another(failure: &Failure) -> bool {
 async fn write(engine: &Engine, batch: Bytes, deadline: Instant) -> Result<Vec<Outcome>, Failure> {
     match timeout_at(deadline, engine.0.raft.client_write(Batch(batch))).await {
         Ok(Ok(written)) => Ok(written.data.0),
-        // Either refused at once, or the entry was replaced by another leader's: not done in both cases.
         Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(not_leader()),
+        Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => Err(replaced()),
         Ok(Err(RaftError::APIError(error))) => Err(Failure::new(Code::Internal, error.to_string())),
         Ok(Err(RaftError::Fatal(fatal))) => Err(Failure::unknown(Code::Internal, fatal.to_string())),
         Err(_) => Err(Failure::unknown(
@@ -114,11 +117,13 @@ pub(super) async fn read_index(engine: &Engine, deadline: Instant) -> Result<Opt
     }
 }
 
+/// By asking a majority, never by the lease: openraft 0.10 lets a voter that has just started vote although the leader
+/// still counts on it.
 async fn confirm(engine: &Engine) -> Result<Option<u64>, Failure> {
-    match timeout(ASK, engine.0.raft.get_read_log_id()).await {
-        Ok(Ok((read, _))) => Ok(read.map(|id| id.index)),
-        Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_)))) => Err(not_leader()),
-        Ok(Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_)))) | Err(_) => Err(no_quorum()),
+    match timeout(ASK, engine.0.raft.get_read_log_id(ReadPolicy::ReadIndex)).await {
+        Ok(Ok((read, _))) => Ok(Some(read.index())),
+        Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => Err(not_leader()),
+        Ok(Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)))) | Err(_) => Err(no_quorum()),
         Ok(Err(RaftError::Fatal(fatal))) => Err(Failure::new(Code::Internal, fatal.to_string())),
     }
 }

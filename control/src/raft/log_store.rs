@@ -1,11 +1,10 @@
 //! Our log behind openraft's storage interface.
 
 use super::convert;
-use super::types::{LogId, StorageError, Types, Vote};
+use super::types::{LogId, RaftEntry, Types, Vote};
 use crate::log::{Log, LogError};
-use longshore_wire::NodeId;
-use openraft::storage::{LogFlushed, RaftLogStorage};
-use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::{LogState, OptionalSend, RaftLogReader};
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
@@ -17,19 +16,11 @@ const MESSAGE_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(super) struct LogStore(pub(super) Log);
 
-fn reading(error: &LogError) -> StorageError {
-    StorageIOError::<NodeId>::read_logs(AnyError::new(error)).into()
-}
-
-fn writing(error: &LogError) -> StorageError {
-    StorageIOError::<NodeId>::write_logs(AnyError::new(error)).into()
-}
-
 impl RaftLogReader<Types> for LogStore {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
-    ) -> Result<Vec<openraft::Entry<Types>>, StorageError> {
+    ) -> Result<Vec<RaftEntry>, io::Error> {
         let from = match range.start_bound() {
             Bound::Included(from) => *from,
             Bound::Excluded(before) => before + 1,
@@ -40,16 +31,16 @@ impl RaftLogReader<Types> for LogStore {
             Bound::Excluded(to) => *to,
             Bound::Unbounded => u64::MAX,
         };
-        let entries = self.0.read(from, to, usize::MAX).map_err(|error| reading(&error))?;
+        let entries = self.0.read(from, to, usize::MAX).map_err(io::Error::other)?;
         Ok(entries.into_iter().map(convert::raft_entry).collect())
     }
 
-    async fn limited_get_log_entries(
-        &mut self,
-        start: u64,
-        end: u64,
-    ) -> Result<Vec<openraft::Entry<Types>>, StorageError> {
-        let entries = self.0.read(start, end, MESSAGE_BYTES).map_err(|error| reading(&error))?;
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.0.ballot().map(convert::vote))
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<RaftEntry>, io::Error> {
+        let entries = self.0.read(start, end, MESSAGE_BYTES).map_err(io::Error::other)?;
         Ok(entries.into_iter().map(convert::raft_entry).collect())
     }
 }
@@ -57,7 +48,7 @@ impl RaftLogReader<Types> for LogStore {
 impl RaftLogStorage<Types> for LogStore {
     type LogReader = Self;
 
-    async fn get_log_state(&mut self) -> Result<LogState<Types>, StorageError> {
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
         let (purged, last) = self.0.ends();
         Ok(LogState { last_purged_log_id: purged.map(convert::log_id), last_log_id: last.map(convert::log_id) })
     }
@@ -66,41 +57,36 @@ impl RaftLogStorage<Types> for LogStore {
         self.clone()
     }
 
-    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        let saved = self.0.save_ballot(convert::ballot(vote)).await;
-        saved.map_err(|error| StorageIOError::<NodeId>::write_vote(AnyError::new(&error)).into())
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.0.save_ballot(convert::ballot(vote)).await.map_err(io::Error::other)
     }
 
-    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        Ok(self.0.ballot().map(convert::vote))
-    }
-
-    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         self.0.set_committed(committed.as_ref().map(convert::position));
         Ok(())
     }
 
-    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
         Ok(self.0.committed().map(convert::log_id))
     }
 
-    async fn append<I>(&mut self, entries: I, callback: LogFlushed<Types>) -> Result<(), StorageError>
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
     where
-        I: IntoIterator<Item = openraft::Entry<Types>> + OptionalSend,
+        I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
         let entries = entries.into_iter().map(convert::entry).collect();
         let done = Box::new(move |result: Result<(), LogError>| {
-            callback.log_io_completed(result.map_err(io::Error::other));
+            callback.io_completed(result.map_err(io::Error::other));
         });
-        self.0.append(entries, done).await.map_err(|error| writing(&error))
+        self.0.append(entries, done).await.map_err(io::Error::other)
     }
 
-    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.0.truncate(log_id.index).await.map_err(|error| writing(&error))
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        self.0.truncate(last.map_or(0, |last| last.index + 1)).await.map_err(io::Error::other)
     }
 
-    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.0.purge(convert::position(&log_id)).await.map_err(|error| writing(&error))
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        self.0.purge(convert::position(&log_id)).await.map_err(io::Error::other)
     }
 }

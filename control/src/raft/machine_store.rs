@@ -1,76 +1,78 @@
 //! Our state machine behind openraft's storage interface.
 
 use super::convert;
-use super::types::{LogId, Outcomes, StorageError, StoredMembership, Types};
+use super::types::{LogId, Outcomes, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::machine::{Image, Machine, MachineError, SnapshotFile};
-use longshore_wire::NodeId;
-use openraft::storage::RaftStateMachine;
-use openraft::{AnyError, EmptyNode, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageIOError};
+use futures_util::stream::{Stream, StreamExt as _};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{OptionalSend, RaftSnapshotBuilder};
+use std::io;
+
+/// Most entries that are applied before readers see them.
+const PORTION: usize = 256;
 
 /// openraft's view of the machine; it alone changes it.
 #[derive(Debug)]
-pub(super) struct MachineStore(pub(super) Machine);
+pub(crate) struct MachineStore(pub(super) Machine);
 
 /// Writes one snapshot.
-pub(super) struct Builder(Image);
+pub(crate) struct Builder(Image);
 
-fn fault(error: &MachineError) -> StorageError {
-    StorageIOError::<NodeId>::write_state_machine(AnyError::new(error)).into()
-}
-
-fn snapshot(file: SnapshotFile) -> Snapshot<Types> {
-    Snapshot { meta: convert::snapshot_meta(&file.meta), snapshot: Box::new(file) }
+fn snapshot(file: SnapshotFile) -> Snapshot {
+    Snapshot { meta: convert::snapshot_meta(&file.meta), snapshot: file }
 }
 
 /// Runs file work on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MachineError> + Send + 'static,
-) -> Result<T, StorageError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result.map_err(|error| fault(&error)),
-        Err(error) => Err(StorageIOError::<NodeId>::write_snapshot(None, AnyError::new(&error)).into()),
-    }
+) -> Result<T, io::Error> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?.map_err(io::Error::other)
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
-    async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let image = self.0.clone();
         blocking(move || image.save()).await.map(snapshot)
     }
 }
 
 impl RaftStateMachine<Types> for MachineStore {
+    type SnapshotData = SnapshotFile;
     type SnapshotBuilder = Builder;
 
-    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let meta = self.0.meta();
         Ok((meta.applied.map(convert::log_id), convert::stored_membership(meta)))
     }
 
-    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Outcomes>, StorageError>
+    /// Applies what is at hand, publishes it once, and answers after that: who is answered finds it in the state.
+    async fn apply<Entries>(&mut self, entries: Entries) -> Result<(), io::Error>
     where
-        I: IntoIterator<Item = openraft::Entry<Types>> + OptionalSend,
-        I::IntoIter: OptionalSend,
+        Entries: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
-        let outcomes = self.0.apply(entries.into_iter().map(convert::entry)).map_err(|error| fault(&error))?;
-        Ok(outcomes.into_iter().map(Outcomes).collect())
+        let mut portions = entries.ready_chunks(PORTION);
+        while let Some(portion) = portions.next().await {
+            let mut answers = Vec::with_capacity(portion.len());
+            for item in portion {
+                let (entry, responder) = item?;
+                let outcomes = self.0.apply(convert::entry(entry)).map_err(io::Error::other)?;
+                answers.extend(responder.map(|responder| (responder, Outcomes(outcomes))));
+            }
+            self.0.publish();
+            for (responder, outcomes) in answers {
+                responder.send(outcomes);
+            }
+        }
+        Ok(())
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         Builder(self.0.image())
     }
 
-    /// Never used by the running group: snapshots arrive as whole files, see [`super::incoming`].
-    async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotFile>, StorageError> {
-        let image = self.0.image();
-        blocking(move || image.save()).await.map(Box::new)
-    }
-
-    async fn install_snapshot(
-        &mut self,
-        meta: &SnapshotMeta<NodeId, EmptyNode>,
-        snapshot: Box<SnapshotFile>,
-    ) -> Result<(), StorageError> {
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> Result<(), io::Error> {
         let (meta, snapshots) = (convert::meta(meta), self.0.snapshots().clone());
         let (state, meta) = blocking(move || {
             let (state, _) = snapshot.load()?;
@@ -82,7 +84,7 @@ impl RaftStateMachine<Types> for MachineStore {
         Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, StorageError> {
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         Ok(self.0.snapshots().newest().map(snapshot))
     }
 }

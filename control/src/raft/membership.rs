@@ -1,10 +1,12 @@
 //! Changes of the group's membership. For the leader's loop: on any other node they fail.
 
+use super::engine::stopped;
 use super::group::Group;
 use super::leader_link::not_leader;
-use super::types::Types;
+use super::types::{Metrics, Types};
 use longshore_wire::{Code, Failure, NodeId};
-use openraft::error::{ClientWriteError, RaftError};
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::raft::ClientWriteResponse;
 use openraft::{ChangeMembers, EmptyNode};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +16,7 @@ use tokio::time::timeout;
 /// Time for one change: it commits one or two entries.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-type Changed = Result<ClientWriteResponse<Types>, RaftError<NodeId, ClientWriteError<NodeId, EmptyNode>>>;
+type Changed = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>;
 
 impl Group {
     /// Takes a node in without a vote. Returns when that is committed, not when the node has caught up.
@@ -52,14 +54,35 @@ impl Group {
         self.change(ChangeMembers::RemoveNodes(BTreeSet::from([node]))).await
     }
 
+    /// A change that is under way already is waited for.
     async fn change(&self, change: ChangeMembers<NodeId, EmptyNode>) -> Result<(), Failure> {
-        match timeout(DEADLINE, self.engine().0.raft.change_membership(change, true)).await {
-            Ok(changed) => outcome(changed),
-            Err(_) => Err(Failure::unknown(
+        let carried_out = async {
+            loop {
+                self.until_settled().await?;
+                match self.engine().0.raft.change_membership(change.clone(), true).await {
+                    Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                        ChangeMembershipError::InProgress(_),
+                    ))) => tokio::task::yield_now().await,
+                    changed => return outcome(changed),
+                }
+            }
+        };
+        timeout(DEADLINE, carried_out).await.unwrap_or_else(|_| {
+            Err(Failure::unknown(
                 Code::NoQuorum,
                 "the change of the control group's membership was not confirmed by a majority in time",
-            )),
+            ))
+        })
+    }
+
+    /// Waits until the newest membership is committed.
+    async fn until_settled(&self) -> Result<(), Failure> {
+        let mut metrics = self.engine().0.raft.metrics();
+        let settled = |now: &Metrics| now.committed_membership_config.log_id() == now.membership_config.log_id();
+        while !settled(&metrics.borrow_and_update()) {
+            metrics.changed().await.map_err(|_| stopped())?;
         }
+        Ok(())
     }
 }
 
@@ -67,9 +90,12 @@ fn outcome(changed: Changed) -> Result<(), Failure> {
     match changed {
         Ok(_) => Ok(()),
         Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(not_leader()),
-        Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => {
-            Err(Failure::new(Code::Conflict, error.to_string()))
+        Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => {
+            Err(Failure::unknown(Code::NoQuorum, "the leader was replaced while it changed the group's membership"))
         }
+        Err(RaftError::APIError(
+            error @ (ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_)),
+        )) => Err(Failure::new(Code::Conflict, error.to_string())),
         Err(RaftError::Fatal(fatal)) => Err(Failure::unknown(Code::Internal, fatal.to_string())),
     }
 }

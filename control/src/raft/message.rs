@@ -2,7 +2,7 @@
 
 use crate::log::{Ballot, Entry, Position};
 use crate::machine::Meta;
-use longshore_wire::{Code, Failure};
+use longshore_wire::{Code, Failure, NodeId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Format of these messages. A release that cannot speak a peer's format says so instead of guessing.
@@ -31,11 +31,14 @@ pub(super) enum Appended {
     Outvoted(Ballot),
 }
 
-/// Request vote (Raft §5.2).
+/// Request vote (Raft §5.2), or the question whether it would be granted (Raft's thesis §9.6).
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct VoteAsked {
     pub(super) candidate: Ballot,
     pub(super) last: Option<Position>,
+    /// The leader itself has asked the candidate to succeed it: its lease does not stand in the way.
+    #[serde(default)]
+    pub(super) succession: bool,
 }
 
 /// The answer to [`VoteAsked`].
@@ -44,6 +47,26 @@ pub(super) struct Voted {
     pub(super) ballot: Ballot,
     pub(super) granted: bool,
     pub(super) last: Option<Position>,
+}
+
+/// The leader hands over (Raft's thesis §3.10): the successor stands for election at once, the others let it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Succeed {
+    pub(super) leader: Ballot,
+    pub(super) successor: NodeId,
+    /// What the successor must hold.
+    pub(super) last: Option<Position>,
+}
+
+/// The answer to [`Succeed`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Succeeded {
+    Yes,
+    /// The receiver follows another vote.
+    Outvoted(Ballot),
+    /// The receiver lacks entries; its last one.
+    Behind(Option<Position>),
 }
 
 /// What stands in front of a snapshot.

@@ -1,18 +1,20 @@
 //! Raft's messages over the sessions that exist anyway. Opens none.
 
 use super::convert;
-use super::message::{self, Append, Appended, Installed, SnapshotHead, VoteAsked, Voted};
-use super::types::{Types, Vote};
+use super::message::{self, Append, Appended, Installed, SnapshotHead, Succeed, Succeeded, VoteAsked, Voted};
+use super::types::{Snapshot, Types, Vote};
+use crate::machine::SnapshotFile;
 use crate::peers::Peers;
 use longshore_transport::Stream;
-use longshore_wire::peer::{OpenPeer, PeerRequest, RaftRpc};
+use longshore_wire::peer::{OpenPeer, PeerRequest, RaftRpc, SUCCESSION_VERSION};
 use longshore_wire::{Code, Failure, NodeId};
-use openraft::error::{
-    Fatal, NetworkError, PayloadTooLarge, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderError, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
-use openraft::{EmptyNode, OptionalSend, Snapshot};
+use openraft::{EmptyNode, OptionalSend};
 use serde::{Serialize, de::DeserializeOwned};
 use std::io;
 use std::iter;
@@ -37,8 +39,7 @@ pub(super) struct Messenger {
     target: NodeId,
 }
 
-type RpcError = RPCError<NodeId, EmptyNode, RaftError<NodeId>>;
-type SnapshotFault = StreamingError<Types, Fatal<NodeId>>;
+type RpcError = RPCError<Types>;
 
 impl RaftNetworkFactory<Types> for Network {
     type Network = Messenger;
@@ -59,23 +60,45 @@ impl Messenger {
         let reply = self.peers.request(self.target, &request, timeout).await?;
         message::unpack(&reply)
     }
+
+    /// Whether the peer knows pre-votes and the hand-over of leadership; `None` without a session.
+    fn knows_succession(&self) -> Option<bool> {
+        self.peers.session(self.target).map(|session| session.peer().version >= SUCCESSION_VERSION)
+    }
+
+    async fn ask_vote(
+        &self,
+        rpc: RaftRpc,
+        asked: &VoteRequest<Types>,
+        option: &RPCOption,
+    ) -> Result<VoteResponse<Types>, RpcError> {
+        let message = VoteAsked {
+            candidate: convert::ballot(&asked.vote),
+            last: asked.last_log_id.as_ref().map(convert::position),
+            succession: asked.leadership_transfer,
+        };
+        let answer: Voted = self.send(rpc, &message, option.hard_ttl()).await.map_err(|error| rpc_error(&error))?;
+        let last = answer.last.map(convert::log_id);
+        Ok(VoteResponse::new(convert::vote(answer.ballot), last, answer.granted))
+    }
 }
 
 /// After a timeout openraft may try again at once; without session, or refused, it shall wait a moment.
 fn rpc_error(failure: &Failure) -> RpcError {
     match failure.code {
         Code::Timeout => RPCError::Network(NetworkError::new(failure)),
-        Code::TooLarge => RPCError::PayloadTooLarge(PayloadTooLarge::new_entries_hint(1)),
         _ => RPCError::Unreachable(Unreachable::new(failure)),
     }
 }
 
-impl RaftNetwork<Types> for Messenger {
+impl RaftNetworkV2<Types> for Messenger {
+    type SnapshotData = SnapshotFile;
+
     async fn append_entries(
         &mut self,
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
-    ) -> Result<AppendEntriesResponse<NodeId>, RpcError> {
+    ) -> Result<AppendEntriesResponse<Types>, RpcError> {
         let append = Append {
             leader: convert::ballot(&rpc.vote),
             previous: rpc.prev_log_id.as_ref().map(convert::position),
@@ -91,25 +114,55 @@ impl RaftNetwork<Types> for Messenger {
         })
     }
 
-    async fn vote(&mut self, rpc: VoteRequest<NodeId>, option: RPCOption) -> Result<VoteResponse<NodeId>, RpcError> {
-        let asked =
-            VoteAsked { candidate: convert::ballot(&rpc.vote), last: rpc.last_log_id.as_ref().map(convert::position) };
-        let answer: Voted =
-            self.send(RaftRpc::Vote, &asked, option.hard_ttl()).await.map_err(|error| rpc_error(&error))?;
-        let last = answer.last.map(convert::log_id);
-        Ok(VoteResponse::new(convert::vote(answer.ballot), last, answer.granted))
+    async fn vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RpcError> {
+        self.ask_vote(RaftRpc::Vote, &rpc, &option).await
+    }
+
+    /// A peer that does not know the question is taken to agree: it is asked for its vote next.
+    async fn pre_vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RpcError> {
+        match self.knows_succession() {
+            Some(false) => Ok(VoteResponse::new(rpc.vote, None, true)),
+            Some(true) | None => self.ask_vote(RaftRpc::PreVote, &rpc, &option).await,
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RpcError> {
+        if self.knows_succession() == Some(false) {
+            let older = Failure::new(Code::Unsupported, "an older release cannot take over the leadership on request");
+            return Err(rpc_error(&older));
+        }
+        let succeed = Succeed {
+            leader: convert::ballot(rpc.from_leader()),
+            successor: *rpc.to_node_id(),
+            last: rpc.last_log_id().map(convert::position),
+        };
+        let answer = self.send(RaftRpc::Succeed, &succeed, option.hard_ttl()).await.map_err(|error| rpc_error(&error))?;
+        Ok(match answer {
+            Succeeded::Yes => Ok(()),
+            Succeeded::Outvoted(now) => {
+                Err(TransferLeaderError::VoteChanged { expected: *rpc.from_leader(), actual: convert::vote(now) })
+            }
+            Succeeded::Behind(last) => Err(TransferLeaderError::LogNotFlushed {
+                expected: rpc.last_log_id().copied(),
+                actual: last.map(convert::log_id),
+            }),
+        })
     }
 
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        snapshot: Snapshot<Types>,
+        snapshot: Snapshot,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
-    ) -> Result<SnapshotResponse<NodeId>, SnapshotFault> {
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let head = SnapshotHead { leader: convert::ballot(&vote), meta: convert::meta(&snapshot.meta) };
         let open = OpenPeer::Snapshot { head: message::pack(&head), size: snapshot.snapshot.size };
-        let unreachable = |failure: &Failure| SnapshotFault::Unreachable(Unreachable::new(failure));
+        let unreachable = |failure: &Failure| StreamingError::Unreachable(Unreachable::new(failure));
         let mut stream = self.peers.open(self.target, &open).await.map_err(|failure| unreachable(&failure))?;
         tracing::info!(peer = %self.target, size = snapshot.snapshot.size, "sending a snapshot");
         let sent = tokio::select! {
@@ -119,19 +172,19 @@ impl RaftNetwork<Types> for Messenger {
                 return Err(closed.into());
             }
         };
-        let answer = sent.map_err(|error| SnapshotFault::Network(NetworkError::new(&error)))?;
+        let answer = sent.map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
         let installed = message::unpack::<Installed>(&answer).and_then(|installed| installed);
         let ballot = installed.map_err(|failure| unreachable(&failure))?;
         Ok(SnapshotResponse { vote: convert::vote(ballot) })
     }
 
-    fn backoff(&self) -> Backoff {
-        Backoff::new(iter::repeat(PAUSE))
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(iter::repeat(PAUSE)))
     }
 }
 
 /// Sends the whole file and returns the receiver's answer.
-async fn send_file(stream: &mut Stream, snapshot: &Snapshot<Types>) -> io::Result<Vec<u8>> {
+async fn send_file(stream: &mut Stream, snapshot: &Snapshot) -> io::Result<Vec<u8>> {
     let mut offset = 0;
     while offset < snapshot.snapshot.size {
         let file = snapshot.snapshot.clone();

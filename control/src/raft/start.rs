@@ -17,13 +17,15 @@ use crate::peers::Peers;
 use longshore_state::{Command, State};
 use longshore_wire::credential::Verifier;
 use longshore_wire::{ClusterId, ClusterUri, Failure, NodeId};
+use openraft::async_runtime::WatchReceiver as _;
 use openraft::{Config, EmptyNode, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,7 +47,7 @@ pub(crate) struct GroupOptions {
     pub(crate) bootstrap: Option<Bootstrapping>,
     /// Heartbeat of the leader.
     pub(crate) heartbeat: Duration,
-    /// Shortest and longest silence of the leader after which a follower stands for election.
+    /// Shortest and longest pause before a follower stands for election that has missed the leader for the longest.
     pub(crate) election: (Duration, Duration),
     /// Sessions to the other control nodes.
     pub(crate) peers: Peers,
@@ -134,6 +136,7 @@ impl Group {
             snapshots,
             peers: options.peers.clone(),
             leadership: watch::Sender::new(Leadership::default()),
+            heard: Mutex::new(Instant::now()),
             fault: watch::Sender::new(None),
             stop: CancellationToken::new(),
             received: AtomicU64::new(0),
@@ -178,7 +181,7 @@ async fn open(folder: PathBuf) -> Result<(Log, Machine), GroupError> {
     opened.await.map_err(|error| GroupError::Engine(error.to_string()))?
 }
 
-/// openraft 0.9 would start with a hole between snapshot and log, and never notice.
+/// A hole between snapshot and log would never be noticed later.
 fn check_complete(folder: &Path, log: &Log, machine: &Machine) -> Result<(), GroupError> {
     let (Some(purged), _) = log.ends() else { return Ok(()) };
     let applied = machine.meta().applied.map(|position| position.index);
@@ -214,6 +217,7 @@ fn config(options: &GroupOptions) -> Result<Config, GroupError> {
         max_in_snapshot_log_to_keep: SNAPSHOT_EVERY,
         replication_lag_threshold: LAGGING,
         purge_batch_size: 1024,
+        enable_pre_vote: Some(true),
         ..Config::default()
     };
     config.validate().map_err(|error| GroupError::Engine(error.to_string()))
@@ -238,7 +242,7 @@ async fn watch_metrics(engine: Engine, patience: Duration) {
     loop {
         let (now, running) = {
             let metrics = metrics.borrow_and_update();
-            (status::leadership(&metrics, patience), metrics.running_state.clone())
+            (status::leadership(&metrics, engine.silence(), patience), metrics.running_state.clone())
         };
         if let Err(fatal) = running {
             let reason = engine.0.log.fault().map_or_else(|| fatal.to_string(), |fault| fault.to_string());
@@ -259,6 +263,8 @@ async fn watch_metrics(engine: Engine, patience: Duration) {
                 engine.fail("the Raft engine has ended");
                 return;
             },
+            // A leader that has fallen silent changes nothing that could be waited for.
+            () = sleep(patience / 8) => (),
         }
     }
 }
@@ -295,7 +301,11 @@ fn until_member(group: &Group) -> CancellationToken {
         tokio::select! {
             biased;
             () = engine.0.stop.cancelled() => (),
-            _ = metrics.wait_for(|metrics| status::members(metrics).contains(&engine.0.node)) => (),
+            () = async {
+                while !status::members(&metrics.borrow_and_update()).contains(&engine.0.node)
+                    && metrics.changed().await.is_ok()
+                {}
+            } => (),
         }
         member.cancel();
     });
@@ -306,7 +316,7 @@ fn until_member(group: &Group) -> CancellationToken {
 async fn found(group: &Group, cluster: &str, bootstrap: Bootstrapping, initialized: bool) -> Result<(), GroupError> {
     let engine = group.engine();
     if initialized {
-        let members = status::members(&engine.0.raft.metrics().borrow());
+        let members = status::members(&engine.0.raft.metrics().borrow_watched());
         if group.state().cluster().is_some() || members.len() > 1 {
             tracing::info!(cluster, "the data folder already holds this cluster; it goes on, bootstrap is not needed");
             return Ok(());

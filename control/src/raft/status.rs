@@ -1,14 +1,12 @@
 //! How the group stands, without openraft's types.
 
 use super::convert;
-use super::types::{LogId, Types};
+use super::types::{LogId, Metrics};
 use crate::log::Log;
 use longshore_wire::NodeId;
-use openraft::{RaftMetrics, ServerState};
+use openraft::{Instant as _, ServerState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-type Metrics = RaftMetrics<NodeId, openraft::EmptyNode>;
 
 /// Who leads, as far as this node knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,6 +59,7 @@ pub(super) fn status(metrics: &Metrics, log: &Log, applied: Option<u64>) -> Grou
     let last = metrics.last_log_index;
     let behind = |matched: &Option<LogId>| matched.map(|id| last.unwrap_or(0).saturating_sub(id.index));
     let replication = metrics.replication.iter().flatten().filter(|(node, _)| **node != metrics.id);
+    let acked = metrics.last_quorum_acked.as_ref().map(|acked| acked.elapsed().as_millis());
     GroupStatus {
         node: metrics.id,
         leader: metrics.current_leader,
@@ -73,17 +72,20 @@ pub(super) fn status(metrics: &Metrics, log: &Log, applied: Option<u64>) -> Grou
         purged: index(metrics.purged.as_ref()),
         voters: membership.voter_ids().collect(),
         learners: membership.learner_ids().collect(),
-        millis_since_quorum_ack: metrics.millis_since_quorum_ack,
+        millis_since_quorum_ack: acked.map(|millis| u64::try_from(millis).unwrap_or(u64::MAX)),
         lag: replication.map(|(node, matched)| (*node, behind(matched))).collect(),
     }
 }
 
-/// Who leads. A leader that has not heard from a majority for `patience` counts as none: openraft 0.9 lets it stay, and
-/// whatever it were given would wait without end.
-pub(super) fn leadership(metrics: &Metrics, patience: Duration) -> Leadership {
+/// Who leads. A leader that has not heard from a majority for `patience` counts as none, and so does one that a follower
+/// has not heard for so long (`silence`): whatever it were given would wait without end.
+pub(super) fn leadership(metrics: &Metrics, silence: Duration, patience: Duration) -> Leadership {
     let leads = metrics.state == ServerState::Leader;
-    let heard = metrics.millis_since_quorum_ack.is_none_or(|since| u128::from(since) < patience.as_millis());
-    let leader = if leads && !heard { None } else { metrics.current_leader };
+    let heard = match leads {
+        true => metrics.last_quorum_acked.as_ref().is_none_or(|acked| acked.elapsed() < patience),
+        false => silence < patience,
+    };
+    let leader = metrics.current_leader.filter(|_| heard);
     Leadership { leader, term: metrics.current_term, is_leader: leads && heard }
 }
 
@@ -91,9 +93,3 @@ pub(super) fn leadership(metrics: &Metrics, patience: Duration) -> Leadership {
 pub(super) fn members(metrics: &Metrics) -> BTreeSet<NodeId> {
     convert::members(metrics.membership_config.membership()).nodes
 }
-
-/// The type of the group's metrics channel.
-pub(super) type MetricsWatch = tokio::sync::watch::Receiver<Metrics>;
-
-/// Ties the alias to the engine's configuration.
-const _: fn(&openraft::Raft<Types>) -> MetricsWatch = openraft::Raft::<Types>::metrics;

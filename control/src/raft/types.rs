@@ -1,11 +1,12 @@
 //! What openraft is told of our types.
 
-use crate::machine::SnapshotFile;
+use super::machine_store::MachineStore;
 use bytes::Bytes;
 use longshore_state::Outcome;
 use longshore_wire::NodeId;
 use openraft::EmptyNode;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use openraft::type_config::alias;
+use std::fmt;
 
 openraft::declare_raft_types!(
     pub(crate) Types:
@@ -13,32 +14,28 @@ openraft::declare_raft_types!(
         R = Outcomes,
         NodeId = NodeId,
         Node = EmptyNode,
-        SnapshotData = SnapshotFile,
 );
 
-pub(super) type Raft = openraft::Raft<Types>;
-pub(super) type LogId = openraft::LogId<NodeId>;
-pub(super) type Vote = openraft::Vote<NodeId>;
+pub(super) type Raft = openraft::Raft<Types, MachineStore>;
+pub(super) type LogId = alias::LogIdOf<Types>;
+pub(super) type Vote = alias::VoteOf<Types>;
+pub(super) type RaftEntry = alias::EntryOf<Types>;
 pub(super) type Membership = openraft::Membership<NodeId, EmptyNode>;
-pub(super) type StoredMembership = openraft::StoredMembership<NodeId, EmptyNode>;
-pub(super) type StorageError = openraft::StorageError<NodeId>;
+pub(super) type StoredMembership = alias::StoredMembershipOf<Types>;
+pub(super) type SnapshotMeta = alias::SnapshotMetaOf<Types>;
+pub(super) type Snapshot = alias::SmSnapshotOf<Types, MachineStore>;
+pub(super) type Metrics = openraft::RaftMetrics<Types>;
 
 /// The encoded proposals of one log entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Batch(pub(super) Bytes);
 
-impl Serialize for Batch {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Batch {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        serde_bytes::ByteBuf::deserialize(deserializer).map(|buffer| Self(Bytes::from(buffer.into_vec())))
+impl fmt::Display for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes of proposals", self.0.len())
     }
 }
 
 /// The outcomes of one log entry, one for each proposal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Outcomes(pub(super) Vec<Outcome>);

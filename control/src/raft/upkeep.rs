@@ -31,7 +31,7 @@ pub(super) async fn run(engine: Engine) {
     }
 }
 
-async fn tend(engine: &Engine) -> Result<(), openraft::error::Fatal<longshore_wire::NodeId>> {
+async fn tend(engine: &Engine) -> Result<(), openraft::errors::Fatal<super::types::Types>> {
     let snapshot = engine.0.snapshots.newest().and_then(|file| file.meta.applied).map(|position| position.index);
     let log = &engine.0.log;
     if log.bytes_behind(snapshot) > SNAPSHOT_BYTES {

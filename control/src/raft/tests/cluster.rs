@@ -288,6 +288,25 @@ async fn the_leader_dies_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leadership_is_handed_over() {
+    let (_folders, nodes) = three().await;
+    let leader = &nodes[leader_of(&nodes)];
+    leader.put("before", "1").await.unwrap();
+    let term = leader.group.status().term;
+    leader.group.hand_over(PATIENCE).await;
+    let now = leader.group.status();
+    assert!(now.leader.is_some_and(|other| other != leader.id), "another one leads as soon as this returns: {now:?}");
+    assert_eq!(now.term, term + 1, "by one election");
+    leader.put("after", "2").await.unwrap();
+    for node in &nodes {
+        assert_eq!(node.get("after").await, Some("2".to_owned()));
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_stop_and_come_back_with_everything() {
     let (folders, nodes) = three().await;
     nodes[2].put("kept", "1").await.unwrap();

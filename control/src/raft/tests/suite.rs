@@ -4,14 +4,15 @@ use crate::log::Log;
 use crate::machine::Machine;
 use crate::raft::log_store::LogStore;
 use crate::raft::machine_store::MachineStore;
-use crate::raft::types::{StorageError, Types};
-use openraft::testing::{StoreBuilder, Suite};
+use crate::raft::types::Types;
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
 struct Builder;
 
 impl StoreBuilder<Types, LogStore, MachineStore, TempDir> for Builder {
-    async fn build(&self) -> Result<(TempDir, LogStore, MachineStore), StorageError> {
+    async fn build(&self) -> Result<(TempDir, LogStore, MachineStore), StorageError<Types>> {
         let folder = tempfile::tempdir().unwrap();
         let machine = Machine::restore(&folder.path().join("snapshots")).unwrap();
         let log = Log::open(&folder.path().join("log.redb")).unwrap();
@@ -19,7 +20,7 @@ impl StoreBuilder<Types, LogStore, MachineStore, TempDir> for Builder {
     }
 }
 
-#[test]
-fn openraft_suite() {
-    Suite::test_all(Builder).unwrap();
+#[tokio::test]
+async fn openraft_suite() {
+    Suite::test_all(Builder).await.unwrap();
 }

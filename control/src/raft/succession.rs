@@ -1,0 +1,40 @@
+//! Handing over the leadership before this node stops, so that nobody has to miss it first (Raft's thesis §3.10).
+
+use super::group::Group;
+use longshore_wire::NodeId;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Time for the successor to be elected: a few messages and two syncs, with room for a busy disk.
+const LIMIT: Duration = Duration::from_secs(2);
+
+impl Group {
+    /// Makes the follower that lacks least of the log the leader, if this node leads. Waits until another node does, at
+    /// most [`LIMIT`] and at most `deadline`; without a successor the others elect one when they miss this node.
+    pub(crate) async fn hand_over(&self, deadline: Duration) {
+        let Some(successor) = self.successor() else { return };
+        let me = self.engine().0.node;
+        let mut leadership = self.leadership();
+        if let Err(fatal) = self.engine().0.raft.trigger().transfer_leader(successor).await {
+            tracing::debug!(%fatal, "the leadership is not handed over");
+            return;
+        }
+        let other = leadership.wait_for(|now| now.leader.is_some_and(|leader| leader != me));
+        match timeout(deadline.min(LIMIT), other).await {
+            Ok(_) => tracing::info!(%successor, "the leadership has been handed over"),
+            Err(_) => tracing::warn!(%successor, "the successor did not take over in time; the others will elect one"),
+        }
+    }
+
+    /// A voter with a live session that lacks least, while this node leads.
+    fn successor(&self) -> Option<NodeId> {
+        let status = self.status();
+        if !status.is_leader {
+            return None;
+        }
+        let connected = self.engine().0.peers.connected();
+        let lag = |node: &NodeId| status.lag.get(node).copied().flatten();
+        let candidates = status.voters.iter().copied().filter(|node| *node != status.node && connected.contains(node));
+        candidates.filter_map(|node| Some((lag(&node)?, node))).min().map(|(_, node)| node)
+    }
+}
