@@ -3,8 +3,8 @@
 use super::types::{Batch, LogId, Membership, RaftEntry, SnapshotMeta, StoredMembership, Vote};
 use crate::log::{Ballot, Entry, Members, Payload, Position};
 use crate::machine::Meta;
-use openraft::impls::leader_id_adv::LeaderId;
 use openraft::EntryPayload;
+use openraft::impls::leader_id_adv::LeaderId;
 
 pub(super) fn position(id: &LogId) -> Position {
     let leader = id.committed_leader_id();
@@ -61,10 +61,7 @@ pub(super) fn stored_membership(meta: &Meta) -> StoredMembership {
 }
 
 pub(super) fn snapshot_meta(meta: &Meta) -> SnapshotMeta {
-    SnapshotMeta {
-        last_log_id: meta.applied.map(log_id),
-        last_membership: stored_membership(meta),
-    }
+    SnapshotMeta { last_log_id: meta.applied.map(log_id), last_membership: stored_membership(meta) }
 }
 
 pub(super) fn meta(meta: &SnapshotMeta) -> Meta {

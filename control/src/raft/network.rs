@@ -140,7 +140,8 @@ impl RaftNetworkV2<Types> for Messenger {
             successor: *rpc.to_node_id(),
             last: rpc.last_log_id().map(convert::position),
         };
-        let answer = self.send(RaftRpc::Succeed, &succeed, option.hard_ttl()).await.map_err(|error| rpc_error(&error))?;
+        let answer =
+            self.send(RaftRpc::Succeed, &succeed, option.hard_ttl()).await.map_err(|error| rpc_error(&error))?;
         Ok(match answer {
             Succeeded::Yes => Ok(()),
             Succeeded::Outvoted(now) => {

@@ -77,11 +77,12 @@ pub(super) fn status(metrics: &Metrics, log: &Log, applied: Option<u64>) -> Grou
     }
 }
 
-/// Who leads. A leader that has not heard from a majority for `patience` counts as none, and so does one that a follower
-/// has not heard for so long (`silence`): whatever it were given would wait without end.
+/// Who leads. A leader that has not heard from a majority for `patience` counts as none (unless it is its own majority),
+/// and so does one that a follower has not heard for so long (`silence`): whatever it were given would wait without end.
 pub(super) fn leadership(metrics: &Metrics, silence: Duration, patience: Duration) -> Leadership {
     let leads = metrics.state == ServerState::Leader;
     let heard = match leads {
+        true if metrics.membership_config.voter_ids().all(|voter| voter == metrics.id) => true,
         true => metrics.last_quorum_acked.as_ref().is_none_or(|acked| acked.elapsed() < patience),
         false => silence < patience,
     };

@@ -361,7 +361,7 @@ async fn a_snapshot_brings_a_late_node_up_to_date() {
     let low = u64::try_from(id.as_u128()).unwrap();
     let back = Node::start(folders[number].path(), low, address, vec![], None).await.unwrap();
     back.until("it catches up", |group| group.state().kv_get("other").is_some()).await;
-    assert!(back.group.status().snapshot.is_some(), "by a snapshot: the entries are gone");
+    back.until("that was by a snapshot: the entries are gone", |group| group.status().snapshot.is_some()).await;
     assert_eq!(back.get("key").await, Some("value".to_owned()));
     back.stop().await;
 
