@@ -18,7 +18,7 @@ pub(super) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("lo
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// redb's page cache in bytes, instead of its 1 GiB: the log is written once and read from the tail in memory.
-const CACHE: usize = 16 * 1024 * 1024;
+const CACHE: usize = 4 * 1024 * 1024;
 /// Jobs that may wait for the writer; then callers wait. openraft keeps few under way, so this is never the limit.
 const QUEUE: usize = 1024;
 
