@@ -37,14 +37,19 @@ fn value(state: &State, key: &str) -> Option<Vec<u8>> {
     state.kv_get(key).map(|entry| entry.value.clone())
 }
 
+fn apply_all(machine: &mut Machine, entries: impl IntoIterator<Item = Entry>) -> Vec<Vec<Outcome>> {
+    let outcomes = entries.into_iter().map(|entry| machine.apply(entry).unwrap()).collect();
+    machine.publish();
+    outcomes
+}
+
 fn filled(folder: &Path) -> Machine {
     let mut machine = Machine::restore(folder).unwrap();
     let voters = [NodeId::from(1)].into();
     let members = Members { voters: vec![voters], nodes: [NodeId::from(1), NodeId::from(2)].into() };
     let log =
         [entry(0, Payload::Members(members)), proposals(1, vec![init(), put("a", "1")]), entry(2, Payload::Blank)];
-    let outcomes: Vec<_> = log.into_iter().map(|entry| machine.apply(entry).unwrap()).collect();
-    machine.publish();
+    let outcomes = apply_all(&mut machine, log);
     assert_eq!(outcomes.iter().map(Vec::len).collect::<Vec<_>>(), [0, 2, 0]);
     assert!(outcomes[1].iter().all(Result::is_ok));
     machine
@@ -146,7 +151,7 @@ fn the_same_log_tells_the_same_events_however_it_is_cut() {
         let mut machine = Machine::restore(folder.path()).unwrap();
         let (mut log, journal) = (eventful(), machine.view().journal().clone());
         while !log.is_empty() {
-            machine.apply(log.drain(..cut.min(log.len()))).unwrap();
+            apply_all(&mut machine, log.drain(..cut.min(log.len())));
         }
         let events = journal.after(Cursor { index: 0, position: 0 }, 100).unwrap();
         assert_eq!(journal.after(events.last().unwrap().at, 100), Ok(vec![]));
@@ -168,7 +173,7 @@ fn the_same_log_tells_the_same_events_however_it_is_cut() {
 fn who_asks_for_what_is_not_known_is_told_why() {
     let folder = tempfile::tempdir().unwrap();
     let mut machine = Machine::restore(folder.path()).unwrap();
-    machine.apply(eventful().into_iter()).unwrap();
+    apply_all(&mut machine, eventful());
     let (journal, first) = (machine.view().journal().clone(), Cursor { index: 1, position: 1 });
     assert_eq!(journal.after(Cursor { index: 9, position: 0 }, 1), Err(Gap::Ahead));
     machine.image().save().unwrap();
@@ -179,7 +184,7 @@ fn who_asks_for_what_is_not_known_is_told_why() {
 
     // More than is kept.
     let alive = |index: u64| proposals(index, vec![Command::SetAlive { node: NodeId::from(3), alive: index % 2 == 0 }]);
-    machine.apply((8..70_000).map(alive)).unwrap();
+    apply_all(&mut machine, (8..70_000).map(alive));
     assert_eq!(journal.after(first, 1), Err(Gap::Forgotten));
     assert!(journal.after(Cursor { index: 60_000, position: 1 }, 1).is_ok());
 }
