@@ -11,7 +11,7 @@ pub(crate) use watch::{Seen, Watch};
 use crate::identity::random_ulid;
 use crate::raft::Group;
 use brake::Brake;
-use longshore_state::{Command, Reply, State};
+use longshore_state::{Command, Reply, State, check_txn};
 use longshore_wire::edge::TaskKv;
 use longshore_wire::kv::{Consistency, KvReply, KvRequest, MAX_KEY, MAX_LIST, MAX_VALUE, Txn, TxnReply};
 use longshore_wire::{Code, Failure, NodeId, RequestId, TaskId};
@@ -101,6 +101,7 @@ impl Kv {
     /// # Errors
     /// As [`Kv::execute`]; comparisons that do not hold are no error.
     pub(crate) async fn txn(&self, ticket: Ticket, txn: Txn) -> Result<TxnReply, Failure> {
+        check_txn(&txn)?;
         match self.write(ticket, Command::Txn(txn)).await? {
             Reply::Txn(reply) => Ok(reply),
             _ => Err(other_request()),

@@ -18,3 +18,4 @@ pub use history::{KvChange, KvGap};
 pub use lease::{Lease, MAX_TTL_MS, MIN_TTL_MS};
 pub use store::KV_QUOTA;
 pub(crate) use store::Store;
+pub use txn::check_txn;

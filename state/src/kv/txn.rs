@@ -10,7 +10,7 @@ use longshore_wire::{Code, Failure};
 impl Store {
     /// Carries out a transaction whose answer may hold so many bytes of keys and values.
     pub(crate) fn txn(&mut self, txn: &Txn, room: usize) -> Result<TxnReply, Failure> {
-        check(txn)?;
+        check_txn(txn)?;
         let unmet = txn.compare.iter().find_map(|compare| self.unmet(compare));
         let branch = if unmet.is_none() { &txn.then } else { &txn.otherwise };
         let mut tried = self.clone();
@@ -61,8 +61,11 @@ impl Store {
     }
 }
 
-/// Refuses what is over the limits, whatever the store holds.
-pub(crate) fn check(txn: &Txn) -> Result<(), Failure> {
+/// Refuses a transaction that is over the limits, whatever the store holds.
+///
+/// # Errors
+/// [`Code::TooLarge`] and [`Code::Invalid`], with what is wrong.
+pub fn check_txn(txn: &Txn) -> Result<(), Failure> {
     let most = txn.compare.len().max(txn.then.len()).max(txn.otherwise.len());
     if most > MAX_TXN {
         let message =
