@@ -273,80 +273,38 @@ struct Parts {
     dialling: (Discovery, DialOptions),
 }
 
+/// What this node does for others; handles, cheap to clone.
+struct Services {
+    supply: Arc<Supply>,
+    proxies: Proxies,
+    reach: Reach,
+    relays: Relays,
+    kv: Kv,
+    sessions: Sessions,
+    credentials: Reporter,
+    vitals: Examiner,
+    presence: Arc<Presence>,
+}
+
 impl Parts {
     fn run(self, sockets: Sockets) -> Drain {
-        let Self {
-            folder,
-            me,
-            identity,
-            cluster,
-            max_sessions,
-            timers,
-            schedule,
-            blobs,
-            peers,
-            group,
-            loops,
-            own,
-            dialling,
-        } = self;
-        let (stop, node) = (loops.stop_token().clone(), me.node);
-        let (timers, presence) = (Arc::new(timers), Arc::<Presence>::default());
-        let supply = Arc::new(Supply::new(node, blobs.clone(), group.clone(), peers.clone()));
-        let proxies = Proxies::new(ProxyOptions {
-            me: node,
-            group: group.clone(),
-            blobs: blobs.clone(),
-            supply: Arc::clone(&supply),
-            loops: loops.clone(),
-            attach_grace: timers.attach_grace,
-        });
-        let reach = Reach::new(node, group.clone(), peers.clone(), proxies.clone());
-        let relays = Relays::new(reach.clone(), loops.clone());
-        let kv = Kv::new(group.clone());
-        let attaching = attaching(&me, &group, &peers, &proxies);
-        let workers = WorkerLinks::new(attaching, kv.clone());
-        let sessions = Sessions::new(group.clone(), peers.clone(), max_sessions);
-        let credentials = Reporter { me: node, group: group.clone(), peers: peers.clone(), sessions: sessions.clone() };
-        let vitals = Examiner { me: node, folder, group: group.clone(), peers: peers.clone() };
-        let reception = Arc::new(Reception {
-            me: identity,
-            group: group.clone(),
-            peers: peers.clone(),
-            relays: relays.clone(),
-            workers,
-            loops: loops.clone(),
-            sessions: sessions.clone(),
-            session: timers.session.clone(),
-            peer_session: peer_session(&timers.session),
-            own,
-        });
-        peers.serve(Arc::new(PeerService {
-            group: group.clone(),
-            reach: reach.clone(),
-            relays: relays.clone(),
-            supply: Arc::clone(&supply),
-            reception: Arc::clone(&reception),
-            credentials: credentials.clone(),
-            presence: Arc::clone(&presence),
-            vitals: vitals.clone(),
-        }));
-        loops.spawn("credential loop", sessions.watch(stop.clone()));
-        loops.spawn("archive loop", Arc::clone(&supply).run(stop.clone()));
-        follow_group(&loops, &group, me, &proxies);
-        let leading =
-            Leading { me: node, group: group.clone(), peers: peers.clone(), timers, presence: Arc::clone(&presence) };
-        leader::spawn(&loops, &leading);
-        let drain = Drain { me: node, group: group.clone(), peers: peers.clone(), proxies: proxies.clone(), presence };
+        let services = self.services();
+        let reception = self.reception(&services);
+        self.serve_peers(&services, &reception);
+        self.follow(&services);
+        let Self { me, cluster, schedule, blobs, peers, group, loops, dialling, .. } = self;
+        let stop = loops.stop_token().clone();
+        let Services { supply, proxies, reach, relays, kv, credentials, vitals, presence, .. } = services;
+        let drain =
+            Drain { me: me.node, group: group.clone(), peers: peers.clone(), proxies: proxies.clone(), presence };
         let (discovery, dial) = dialling;
         let dialback = DialBack { reception: Arc::clone(&reception), discovery, dial };
         loops.spawn("worker dialler", dialback.clone().run(stop.clone()));
         for listener in sockets.listeners {
             loops.spawn("listener", accept::run(Arc::clone(&reception), listener, stop.clone()));
         }
-        loops.spawn("snapshot schedule", schedule.clone().run(group.clone(), stop.clone()));
         let context = api::Context {
-            me: node,
+            me: me.node,
             cluster,
             group,
             peers,
@@ -361,10 +319,82 @@ impl Parts {
             requests: api::Requests::default(),
             dialback,
             schedule,
-            stop: stop.clone(),
+            stop,
         };
         serve_api(&loops, sockets.api, context);
         drain
+    }
+
+    fn services(&self) -> Services {
+        let (node, group, peers) = (self.me.node, &self.group, &self.peers);
+        let supply = Arc::new(Supply::new(node, self.blobs.clone(), group.clone(), peers.clone()));
+        let proxies = Proxies::new(ProxyOptions {
+            me: node,
+            group: group.clone(),
+            blobs: self.blobs.clone(),
+            supply: Arc::clone(&supply),
+            loops: self.loops.clone(),
+            attach_grace: self.timers.attach_grace,
+        });
+        let reach = Reach::new(node, group.clone(), peers.clone(), proxies.clone());
+        let sessions = Sessions::new(group.clone(), peers.clone(), self.max_sessions);
+        Services {
+            supply,
+            proxies,
+            relays: Relays::new(reach.clone(), self.loops.clone()),
+            reach,
+            kv: Kv::new(group.clone()),
+            credentials: Reporter { me: node, group: group.clone(), peers: peers.clone(), sessions: sessions.clone() },
+            sessions,
+            vitals: Examiner { me: node, folder: self.folder.clone(), group: group.clone(), peers: peers.clone() },
+            presence: Arc::default(),
+        }
+    }
+
+    fn reception(&self, services: &Services) -> Arc<Reception> {
+        let attaching = attaching(&self.me, &self.group, &self.peers, &services.proxies);
+        Arc::new(Reception {
+            me: self.identity.clone(),
+            group: self.group.clone(),
+            peers: self.peers.clone(),
+            relays: services.relays.clone(),
+            workers: WorkerLinks::new(attaching, services.kv.clone()),
+            loops: self.loops.clone(),
+            sessions: services.sessions.clone(),
+            session: self.timers.session.clone(),
+            peer_session: peer_session(&self.timers.session),
+            own: self.own.clone(),
+        })
+    }
+
+    fn serve_peers(&self, services: &Services, reception: &Arc<Reception>) {
+        self.peers.serve(Arc::new(PeerService {
+            group: self.group.clone(),
+            reach: services.reach.clone(),
+            relays: services.relays.clone(),
+            supply: Arc::clone(&services.supply),
+            reception: Arc::clone(reception),
+            credentials: services.credentials.clone(),
+            presence: Arc::clone(&services.presence),
+            vitals: services.vitals.clone(),
+        }));
+    }
+
+    /// Spawns what follows the state, and what leads when this node does.
+    fn follow(&self, services: &Services) {
+        let (loops, stop) = (&self.loops, self.loops.stop_token());
+        loops.spawn("credential loop", services.sessions.clone().watch(stop.clone()));
+        loops.spawn("archive loop", Arc::clone(&services.supply).run(stop.clone()));
+        follow_group(loops, &self.group, self.me.clone(), &services.proxies);
+        let leading = Leading {
+            me: self.me.node,
+            group: self.group.clone(),
+            peers: self.peers.clone(),
+            timers: Arc::new(self.timers.clone()),
+            presence: Arc::clone(&services.presence),
+        };
+        leader::spawn(loops, &leading);
+        loops.spawn("snapshot schedule", self.schedule.clone().run(self.group.clone(), stop.clone()));
     }
 }
 

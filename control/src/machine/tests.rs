@@ -183,7 +183,9 @@ fn who_asks_for_what_is_not_known_is_told_why() {
     assert_eq!(journal_there.picture().roster.standings().count(), 3);
 
     // More than is kept.
-    let alive = |index: u64| proposals(index, vec![Command::SetAlive { node: NodeId::from(3), alive: index % 2 == 0 }]);
+    let alive = |index: u64| {
+        proposals(index, vec![Command::SetAlive { node: NodeId::from(3), alive: index.is_multiple_of(2) }])
+    };
     apply_all(&mut machine, (8..70_000).map(alive));
     assert_eq!(journal.after(first, 1), Err(Gap::Forgotten));
     assert!(journal.after(Cursor { index: 60_000, position: 1 }, 1).is_ok());
