@@ -129,7 +129,7 @@ fn a7_every_control_node_tells_the_same_events_once() {
         let (mine, theirs) = (changes(&early[one].told()), changes(&early[other].told()));
         let known = as_status_says(&cluster.cli(one));
         // Each began with a snapshot of its own moment: what both tell is what came after the later one.
-        let from = mine.iter().position(|it| Some(it) == theirs.first()).or(Some(0)).unwrap();
+        let from = mine.iter().position(|it| Some(it) == theirs.first()).unwrap_or(0);
         let skip = theirs.iter().position(|it| Some(it) == mine.get(from)).unwrap_or(0);
         let same = mine[from..] == theirs[skip..] && replay(&early[one].told()) == known;
         if same { Ok(()) } else { Err(format!("{mine:#?}\n{theirs:#?}\n{known:#?}")) }
