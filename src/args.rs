@@ -9,6 +9,7 @@ pub(crate) mod kv;
 pub(crate) mod local;
 pub(crate) mod snapshot;
 pub(crate) mod task;
+pub(crate) mod token;
 
 use crate::output::Format;
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -40,7 +41,7 @@ pub(crate) struct Globals {
     #[arg(long, global = true, env = "LONGSHORE_API", value_name = "URL", help_heading = "Global options")]
     pub(crate) api: Option<String>,
     /// File with the token for an API that asks for one; LONGSHORE_TOKEN holds the token itself
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    #[arg(long, global = true, env = "LONGSHORE_TOKEN_FILE", value_name = "FILE", help_heading = "Global options")]
     pub(crate) token_file: Option<PathBuf>,
     /// How long to wait for an answer
     #[arg(long, global = true, value_parser = duration, default_value = "30s", value_name = "DURATION")]
@@ -84,6 +85,9 @@ pub(crate) enum Command {
     /// What nodes prove themselves with: make, rotate, revoke
     #[command(subcommand)]
     Credential(credential::Credential),
+    /// Who may use the API over the network: make, list, revoke
+    #[command(subcommand)]
+    Token(token::Token),
     /// Apps and their archives
     #[command(subcommand)]
     App(app::App),

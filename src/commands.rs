@@ -16,6 +16,7 @@ mod node;
 mod recover;
 mod snapshot;
 mod task;
+mod token;
 
 use crate::args::{Args, Command, Globals};
 use crate::client::Client;
@@ -59,6 +60,7 @@ pub(crate) async fn dispatch(args: Args) -> anyhow::Result<()> {
         Command::Cluster(args) => cluster::cluster(&remote()?, &args).await,
         Command::Node(args) => node::node(&remote()?, args).await,
         Command::Credential(args) => credential::credential(&remote()?, args).await,
+        Command::Token(args) => token::token(&remote()?, args).await,
         Command::App(args) => app::app(&globals, args).await,
         Command::Flow(args) => flow::flow(&remote()?, args).await,
         Command::Task(args) => task::task(&remote()?, args).await,

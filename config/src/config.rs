@@ -126,6 +126,32 @@ pub struct Api {
     pub listen: Vec<SocketAddr>,
     /// The Unix socket of the local command line.
     pub socket: PathBuf,
+    /// What its loopback addresses ask for.
+    pub loopback: Loopback,
+    /// Whether its addresses speak HTTPS, with the listeners' certificate.
+    pub tls: ApiTls,
+}
+
+/// What a loopback address of the API asks for. Every other address asks for a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loopback {
+    /// Nothing: every user of this machine commands the cluster.
+    Open,
+    /// A token.
+    #[default]
+    Token,
+}
+
+/// Whether the API speaks HTTPS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ApiTls {
+    /// Plain HTTP.
+    #[default]
+    Off,
+    /// HTTPS.
+    On,
 }
 
 /// How names are resolved.

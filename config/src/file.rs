@@ -1,7 +1,7 @@
 //! One source of configuration: every key optional. The single list of keys that exist.
 
 use crate::values::{List, NameServer, Span};
-use crate::{Listen, NoProxyRule, OnStop, ProxyUrl};
+use crate::{ApiTls, Listen, Loopback, NoProxyRule, OnStop, ProxyUrl};
 use longshore_wire::uri::TlsVerify;
 use longshore_wire::{ClusterUri, Labels, Role};
 use serde::Deserialize;
@@ -107,6 +107,8 @@ sections! {
     api ApiFile {
         listen: List<SocketAddr>, Texts;
         socket: PathBuf, Text;
+        loopback: Loopback, Text;
+        tls: ApiTls, Text;
     }
     dns DnsFile {
         nameservers: List<NameServer>, Texts;

@@ -20,7 +20,9 @@ mod resolve;
 mod suggest;
 mod values;
 
-pub use config::{Api, Auth, Cluster, Config, Control, Dns, Limits, Node, OnStop, Snapshots, Timers, Tls, Worker};
+pub use config::{
+    Api, ApiTls, Auth, Cluster, Config, Control, Dns, Limits, Loopback, Node, OnStop, Snapshots, Timers, Tls, Worker,
+};
 pub use error::ConfigError;
 pub use listen::Listen;
 pub use load::load;

@@ -30,7 +30,12 @@ pub(crate) fn resolve(path: &Path, file: File, variables: &Variables) -> Result<
         auth: check.auth(file.auth, &node)?,
         tls: check.tls(file.tls)?,
         proxy: proxy(file.proxy, &node, variables)?,
-        api: Api { listen: listen_api, socket },
+        api: Api {
+            listen: listen_api,
+            socket,
+            loopback: file.api.loopback.unwrap_or_default(),
+            tls: file.api.tls.unwrap_or_default(),
+        },
         dns: dns(file.dns),
         control: check.control(file.control.voters)?,
         worker: check.worker(file.worker)?,

@@ -11,6 +11,7 @@
 //! | `/v1/instances`, `/v1/instances/I`, `/v1/instances/I/stop` | GET; GET; POST |
 //! | `/v1/tasks?instance=&node=`, `/v1/tasks/T`, `/v1/tasks/T/logs?follow=&tail=` | GET |
 //! | `/v1/credentials`, `/v1/credentials/C`, `/v1/credentials/C/rotate`, `…/finish`, `…/revoke` | GET, POST `{verifier, node}`; GET; POST `{verifier}`; POST |
+//! | `/v1/tokens`, `/v1/tokens/T` | GET, POST `{name, scope, expires_in_ms}`; DELETE |
 //! | `/v1/kv?prefix=&after=&limit=`, `/v1/kv/KEY?lease=` | GET; GET, PUT, DELETE (raw bodies) |
 //! | `/v1/kv/watch?prefix=&from=`, `/v1/kv/txn` | GET (server-sent events); POST `{if, then, else}` |
 //! | `/v1/leases`, `/v1/leases/L`, `/v1/leases/L/keep` | GET, POST `{ttl_ms}`; GET, DELETE; POST |
@@ -22,9 +23,11 @@
 //! to the leader inside, never by a redirect; those to the KV and leases take `X-Longshore-Request-Id`, for repeats. Every error is `application/problem+json`. This folder owns the shape of the
 //! API and no logic of its own.
 
+mod access;
 mod apps;
 mod cluster;
 mod credentials;
+mod door;
 mod events;
 mod health;
 mod instances;
@@ -39,6 +42,7 @@ mod requests;
 mod serve;
 mod snapshot;
 mod tasks;
+mod tokens;
 
 pub(crate) use metrics::Requests;
 pub use serve::ApiError;
@@ -92,8 +96,8 @@ pub(crate) struct Context {
 type Api = axum::extract::State<Arc<Context>>;
 type Answer = Result<Response, Problem>;
 
-/// All paths.
-pub(crate) fn router(context: Arc<Context>) -> Router {
+/// All paths, behind what guards the socket.
+pub(crate) fn router(context: Arc<Context>, guard: access::Guard) -> Router {
     Router::new()
         .route("/v1/cluster", get(cluster::status))
         .route("/v1/cluster/voters", get(cluster::voters).put(cluster::set_voters))
@@ -114,6 +118,8 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
         .route("/v1/credentials", get(credentials::list).post(credentials::create))
         .route("/v1/credentials/{credential}", get(credentials::show))
         .route("/v1/credentials/{credential}/{verb}", post(credentials::act))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{token}", axum::routing::delete(tokens::revoke))
         .route("/v1/kv", get(kv::list))
         .route("/v1/kv/{*key}", get(kv::read).put(kv::write).delete(kv::delete).post(kv::post))
         .route("/v1/leases", get(leases::list).post(leases::grant))
@@ -129,6 +135,7 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
         .fallback(|| async { Problem::from(Failure::new(Code::NotFound, "there is no such path in the API")) })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(axum::middleware::map_response(problem::speak_problem))
+        .layer(axum::middleware::from_fn_with_state((Arc::clone(&context), guard), access::check))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&context), metrics::count))
         .with_state(context)
 }

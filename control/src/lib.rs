@@ -52,7 +52,7 @@ pub use identity::FolderError;
 pub use longshore_state::Counts;
 pub use loops::StopReason;
 pub use node::{ControlNode, StartError};
-pub use options::{ApiListen, Bootstrap, Disk, Listen, Options, Timers};
+pub use options::{ApiGuard, ApiListen, Bootstrap, Disk, Listen, Loopback, Options, Timers};
 pub use raft::GroupError;
 pub use recover::{RecoverError, Remains, inspect, recover};
 pub use saved::{SavedError, Summary, restore, verify};

@@ -18,7 +18,7 @@ use crate::identity::{DataFolder, FolderError, random_ulid};
 use crate::kv::Kv;
 use crate::leader::{self, Leading, Presence};
 use crate::loops::{Loops, StopReason};
-use crate::options::{ApiListen, Listen, Options, Timers};
+use crate::options::{ApiGuard, ApiListen, Listen, Options, Timers};
 use crate::peer_service::PeerService;
 use crate::peers::{Peers, PeersOptions};
 use crate::proxy::{Proxies, ProxyOptions};
@@ -101,7 +101,7 @@ impl ControlNode {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let folder = DataFolder::open(&options.data_dir)?;
         let blobs = Blobs::open(folder.path()).map_err(StartError::Blobs)?;
-        let sockets = Sockets::bind(options.listen, &options.api).await?;
+        let sockets = Sockets::bind(options.listen, &options.api, &options.api_guard).await?;
         let identity = Identity::new(folder.node(), Role::Control, options.cluster.clone(), options.release.clone());
         let me = Join {
             node: folder.node(),
@@ -206,7 +206,7 @@ impl std::fmt::Debug for ControlNode {
 }
 
 impl Sockets {
-    async fn bind(listen: Vec<Listen>, api: &[ApiListen]) -> Result<Self, StartError> {
+    async fn bind(listen: Vec<Listen>, api: &[ApiListen], guard: &ApiGuard) -> Result<Self, StartError> {
         let mut sockets = Self { listeners: vec![], listening: vec![], addresses: vec![], api: vec![] };
         for Listen { options, advertise } in listen {
             let (transport, path) = (options.transport, options.path.clone());
@@ -217,7 +217,7 @@ impl Sockets {
             sockets.listeners.push(listener);
         }
         for each in api {
-            sockets.api.push(ApiListener::bind(each).await?);
+            sockets.api.push(ApiListener::bind(each, guard).await?);
         }
         Ok(sockets)
     }
@@ -407,9 +407,10 @@ fn follow_group(loops: &Loops, group: &Group, me: Join, proxies: &Proxies) {
 }
 
 fn serve_api(loops: &Loops, listeners: Vec<ApiListener>, context: api::Context) {
-    let router = api::router(Arc::new(context));
+    let context = Arc::new(context);
     for listener in listeners {
-        loops.spawn("API", listener.serve(router.clone(), loops.stop_token().clone()));
+        let router = api::router(Arc::clone(&context), listener.guard());
+        loops.spawn("API", listener.serve(router, loops.stop_token().clone()));
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::schedule::Scheduled;
 use longshore_discovery::ResolverOptions;
-use longshore_transport::{DialOptions, ListenOptions, Secret, SessionOptions};
+use longshore_transport::{DialOptions, ListenOptions, Secret, ServerTls, SessionOptions};
 use longshore_wire::ClusterUri;
 use longshore_wire::credential::Verifier;
 use std::net::SocketAddr;
@@ -37,6 +37,8 @@ pub struct Options {
     pub dial: DialOptions,
     /// Where the HTTP API listens.
     pub api: Vec<ApiListen>,
+    /// What guards those of its addresses that are no Unix sockets.
+    pub api_guard: ApiGuard,
     /// Proven sessions of workers and clients that may stand at once.
     pub max_sessions: usize,
     /// Deadlines and graces.
@@ -70,10 +72,29 @@ pub struct Listen {
 /// One listening address of the HTTP API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiListen {
-    /// Plain HTTP over TCP. Whoever reaches it may do everything: loopback only, or behind something that authenticates.
+    /// HTTP over TCP, guarded by [`Options::api_guard`].
     Tcp(SocketAddr),
     /// A Unix socket that only its owner may open (mode 0600).
     Unix(PathBuf),
+}
+
+/// What guards the TCP addresses of the HTTP API.
+#[derive(Debug, Clone)]
+pub struct ApiGuard {
+    /// HTTPS with this certificate; without it plain HTTP.
+    pub tls: Option<ServerTls>,
+    /// Whether callers from this machine need a token. All others always do.
+    pub loopback: Loopback,
+}
+
+/// What a loopback address of the API asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Loopback {
+    /// Nothing: every user of this machine commands the cluster.
+    Open,
+    /// A token, as everywhere else.
+    #[default]
+    Token,
 }
 
 /// Deadlines and graces of a control node.

@@ -102,7 +102,8 @@ uri = "longshore://127.0.0.1:8143;transport=wss"
 uri = "longshore://127.0.0.1:8139;transport=tls"
 
 [api]
-listen = "127.0.0.1:8138"           # whoever reaches it may command the cluster
+listen = "127.0.0.1:8138"           # other addresses ask for a token (longshore token create)
+loopback = "open"                   # every user of this machine commands the cluster; "token" asks them too
 "#
     )
 }

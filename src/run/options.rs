@@ -5,8 +5,8 @@ use crate::RELEASE;
 use crate::args::local::ConfigFile;
 use crate::error::Failed;
 use anyhow::Context as _;
-use longshore_config::{Config, OnStop};
-use longshore_control::{ApiListen, Bootstrap, Disk, Listen, Scheduled};
+use longshore_config::{ApiTls, Config, OnStop};
+use longshore_control::{ApiGuard, ApiListen, Bootstrap, Disk, Listen, Loopback, Scheduled};
 use longshore_discovery::{Nameless, ResolverOptions};
 use longshore_transport::{
     Admission, AdmissionLimits, Backoff, ClientTls, ClientTlsOptions, DialOptions, ListenOptions, Secret, ServerTls,
@@ -88,6 +88,7 @@ pub(crate) fn control_options(config: &Config, bootstrap: bool) -> anyhow::Resul
         listen: listeners(config, &data_dir)?,
         dial: dial_options(config, Role::Control)?,
         api,
+        api_guard: api_guard(config, &data_dir)?,
         max_sessions: usize::try_from(config.limits.sessions).unwrap_or(usize::MAX),
         timers: longshore_control::Timers {
             heartbeat: timers.heartbeat,
@@ -109,6 +110,16 @@ fn scheduled(config: &Config) -> Option<Scheduled> {
     let snapshots = &config.snapshots;
     let keep = usize::try_from(snapshots.keep).unwrap_or(usize::MAX);
     snapshots.folder.clone().map(|folder| Scheduled { folder, every: snapshots.every, keep })
+}
+
+/// What guards the API's TCP addresses.
+fn api_guard(config: &Config, data_dir: &Path) -> anyhow::Result<ApiGuard> {
+    let tls = (config.api.tls == ApiTls::On).then(|| server_tls(config, data_dir)).transpose()?;
+    let loopback = match config.api.loopback {
+        longshore_config::Loopback::Open => Loopback::Open,
+        longshore_config::Loopback::Token => Loopback::Token,
+    };
+    Ok(ApiGuard { tls, loopback })
 }
 
 fn read_verifiers(config: &Config) -> anyhow::Result<Bootstrap> {

@@ -3,7 +3,7 @@
 use super::certificates::Certificates;
 use super::{control_options, worker_options};
 use crate::args::local::Run;
-use longshore_config::Config;
+use longshore_config::{ApiTls, Config};
 use longshore_control::{ApiListen, ControlNode};
 use longshore_wire::Role;
 use longshore_worker::Worker;
@@ -24,11 +24,12 @@ impl Roles {
         if config.has_role(Role::Control) {
             let options = control_options(config, args.bootstrap)?;
             roles.certificates.shown(options.listen.iter().filter_map(|listen| listen.options.tls.as_ref()));
+            roles.certificates.shown(options.api_guard.tls.as_ref().into_iter());
             roles.certificates.trusted(&options.dial.tls);
             let control = ControlNode::start(options).await?;
             tracing::info!(
                 node = %control.node_id(), name = config.node.name, cluster = config.cluster.name,
-                listen = listening(&control), api = api(&control), "control node runs"
+                listen = listening(&control), api = api(&control, config.api.tls), "control node runs"
             );
             roles.control = Some(control);
         }
@@ -90,9 +91,10 @@ fn listening(control: &ControlNode) -> String {
 }
 
 /// The addresses of the API, as the command line takes them.
-fn api(control: &ControlNode) -> String {
+fn api(control: &ControlNode, tls: ApiTls) -> String {
+    let scheme = if tls == ApiTls::On { "https" } else { "http" };
     let address = |address: &ApiListen| match address {
-        ApiListen::Tcp(address) => format!("http://{address}"),
+        ApiListen::Tcp(address) => format!("{scheme}://{address}"),
         // As the command line wants it: a relative path means something else there.
         ApiListen::Unix(path) => {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());

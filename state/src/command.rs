@@ -4,6 +4,7 @@
 //! variants, never change or reuse one.
 
 use crate::record::CloneAlarm;
+use crate::tokens::Token;
 use longshore_wire::app::Manifest;
 use longshore_wire::credential::Verifier;
 use longshore_wire::kv::{KvReply, KvRequest, Txn, TxnReply};
@@ -215,6 +216,13 @@ pub enum Command {
         credential: String,
         /// Who.
         node: NodeId,
+    },
+    /// Makes a token of the API. Refused when its name is taken.
+    CreateToken(Token),
+    /// Ends a token at once.
+    RevokeToken {
+        /// Which.
+        name: String,
     },
 }
 

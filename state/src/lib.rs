@@ -21,6 +21,7 @@ pub mod ring;
 mod roster;
 pub mod selector;
 pub mod snapshot;
+mod tokens;
 
 pub use command::{Command, ControlNode, Holder, InstanceSpec, On, OnError, Outcome, Proposal, Reply};
 pub use credentials::{Credential, MAX_CREDENTIALS, MAX_VALID, StoredSecret, not_its_holder};
@@ -32,3 +33,4 @@ pub use registry::SHORT_ID_REST;
 pub use ring::Ring;
 pub use roster::{Change, Parting, Roster, Standing, standing_of};
 pub use selector::Selector;
+pub use tokens::{MAX_TOKENS, Scope, Token};

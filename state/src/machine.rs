@@ -6,6 +6,7 @@ use crate::credentials::Credential;
 use crate::kv::Store;
 use crate::record::{App, Cluster, Instance, Node, Task, Via};
 use crate::ring::Ring;
+use crate::tokens::Token;
 use imbl::{OrdMap, OrdSet, Vector};
 use longshore_wire::kv::{KvReply, MAX_TXN_BYTES};
 use longshore_wire::{Code, Failure, NodeId, RequestId, ShortId};
@@ -27,6 +28,7 @@ pub struct State {
     pub(crate) stamp: u64,
     pub(crate) cluster: Option<Arc<Cluster>>,
     pub(crate) credentials: OrdMap<String, Arc<Credential>>,
+    pub(crate) tokens: OrdMap<String, Arc<Token>>,
     pub(crate) nodes: OrdMap<NodeId, Arc<Node>>,
     pub(crate) short_ids: OrdMap<ShortId, NodeId>,
     pub(crate) resting: OrdMap<ShortId, u64>,
@@ -169,6 +171,8 @@ impl State {
             Command::RetireSecret { credential, secret } => self.retire_secret(at, credential, *secret),
             Command::RevokeCredential { credential } => self.revoke_credential(at, credential),
             Command::BindCredential { credential, node } => self.bind_credential(credential, *node),
+            Command::CreateToken(token) => self.create_token(at, token),
+            Command::RevokeToken { name } => self.revoke_token(name),
         }
     }
 

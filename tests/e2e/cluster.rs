@@ -129,6 +129,7 @@ uri = "longshore://{ip}:{WSS_PORT};transport=wss"
 advertise = "{name}.cluster.test:{WSS_PORT}"
 [api]
 listen = "{ip}:{API_PORT}"
+loopback = "open"
 "#,
             data = self.dir.path().join(&name).display(),
             dns = self.subnet.host(DNS_HOST),

@@ -41,4 +41,5 @@ mod refusals;
 mod restart;
 mod single;
 mod stranger;
+mod tokens;
 mod tunnel;

@@ -97,6 +97,7 @@ uri = "longshore://{ip}:{TCP_PORT};transport=tcp"
 uri = "longshore://{ip}:{WSS_PORT};transport=wss"
 [api]
 listen = "{ip}:8138"
+loopback = "open"
 {extra}
 "#,
             extra = self.extra,
@@ -136,6 +137,7 @@ secret_file = "{secret}"
 credential = "{credential}"
 [api]
 listen = "{api}:8138"
+loopback = "open"
 "#,
             data = self.dir.path().join(name).display(),
             secret = secret.display(),

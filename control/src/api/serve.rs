@@ -2,7 +2,9 @@
 //!
 //! The Unix socket's mode is set before the socket listens, so that there is no moment at which others could connect.
 
-use crate::options::ApiListen;
+use super::access::Guard;
+use super::door::Door;
+use crate::options::{ApiGuard, ApiListen, Loopback};
 use axum::Router;
 use std::fs::{self, Permissions};
 use std::io;
@@ -11,6 +13,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener, UnixSocket, UnixStream};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Requests under way may finish within this when the node stops.
@@ -47,39 +50,37 @@ pub enum ApiError {
 
 /// One socket of the API.
 #[derive(Debug)]
-pub(crate) enum ApiListener {
-    Tcp(TcpListener, SocketAddr),
-    Unix(UnixListener, PathBuf),
+pub(crate) struct ApiListener {
+    door: Door,
+    address: ApiListen,
+    guard: Guard,
 }
 
 impl ApiListener {
     /// Listens.
-    pub(crate) async fn bind(listen: &ApiListen) -> Result<Self, ApiError> {
+    pub(crate) async fn bind(listen: &ApiListen, guard: &ApiGuard) -> Result<Self, ApiError> {
         match listen {
-            ApiListen::Tcp(address) => {
-                let failed = |cause| ApiError::Tcp { address: *address, cause };
-                let listener = TcpListener::bind(address).await.map_err(failed)?;
-                let local = listener.local_addr().map_err(failed)?;
-                if !local.ip().is_loopback() {
-                    tracing::warn!(%local, "the API is open to the network without authentication: whoever reaches it commands the cluster");
-                }
-                Ok(Self::Tcp(listener, local))
+            ApiListen::Tcp(address) => bind_tcp(*address, guard).await,
+            ApiListen::Unix(path) => {
+                let door = Door::Unix(bind_unix(path).await?);
+                Ok(Self { door, address: listen.clone(), guard: Guard::Mode })
             }
-            ApiListen::Unix(path) => Ok(Self::Unix(bind_unix(path).await?, path.clone())),
         }
     }
 
     /// Where it listens, with the port that the system chose.
     pub(crate) fn address(&self) -> ApiListen {
-        match self {
-            Self::Tcp(_, local) => ApiListen::Tcp(*local),
-            Self::Unix(_, path) => ApiListen::Unix(path.clone()),
-        }
+        self.address.clone()
+    }
+
+    /// What guards it.
+    pub(crate) fn guard(&self) -> Guard {
+        self.guard
     }
 
     /// Serves until the node stops.
     pub(crate) async fn serve(self, router: Router, stop: CancellationToken) {
-        let address = self.address();
+        let Self { door, address, .. } = self;
         let patience = {
             let stop = stop.clone();
             async move {
@@ -88,22 +89,32 @@ impl ApiListener {
                 Ok(())
             }
         };
-        let drained = stop.cancelled_owned();
-        let served = match self {
-            Self::Tcp(listener, _) => {
-                let server = axum::serve(listener, router).with_graceful_shutdown(drained);
-                tokio::select! { served = server => served, served = patience => served }
-            }
-            Self::Unix(listener, path) => {
-                let _remove = RemoveOnDrop(path);
-                let server = axum::serve(listener, router).with_graceful_shutdown(drained);
-                tokio::select! { served = server => served, served = patience => served }
-            }
+        let _remove = match &address {
+            ApiListen::Unix(path) => Some(RemoveOnDrop(path.clone())),
+            ApiListen::Tcp(_) => None,
         };
+        let server = axum::serve(door, router).with_graceful_shutdown(stop.cancelled_owned());
+        let served = tokio::select! { served = server => served, served = patience => served };
         if let Err(error) = served {
             tracing::error!(?address, %error, "the API has ended");
         }
     }
+}
+
+async fn bind_tcp(address: SocketAddr, guard: &ApiGuard) -> Result<ApiListener, ApiError> {
+    let failed = |cause| ApiError::Tcp { address, cause };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    let loopback = local.ip().is_loopback();
+    if !loopback && guard.tls.is_none() {
+        tracing::warn!(%local, "the API speaks plain HTTP to the network: tokens can be read on the way; set api.tls = \"on\", or put something that speaks TLS before it");
+    }
+    let guards = if loopback && guard.loopback == Loopback::Open { Guard::Open } else { Guard::Token };
+    let door = match &guard.tls {
+        Some(tls) => Door::Tls { listener, tls: tls.clone(), handshakes: JoinSet::new() },
+        None => Door::Tcp(listener),
+    };
+    Ok(ApiListener { door, address: ApiListen::Tcp(local), guard: guards })
 }
 
 async fn bind_unix(path: &Path) -> Result<UnixListener, ApiError> {

@@ -1,6 +1,6 @@
 //! Starts control nodes and speaks HTTP with them.
 
-use longshore_control::{ApiListen, Bootstrap, ControlNode, Disk, Listen, Options, Timers};
+use longshore_control::{ApiGuard, ApiListen, Bootstrap, ControlNode, Disk, Listen, Loopback, Options, Timers};
 use longshore_transport::{Admission, ClientTls, ClientTlsOptions, DialOptions, ListenOptions, Secret, make_verifier};
 use longshore_wire::credential::MIN_ITERATIONS;
 use longshore_wire::{ClusterUri, Role, Transport};
@@ -69,6 +69,7 @@ async fn start_in(folder: &Path, name: &str, others: &[ClusterUri], own: (&str, 
         listen: vec![Listen { options: listen, advertise: None }],
         dial: dial(),
         api: vec![ApiListen::Unix(folder.join("api.sock"))],
+        api_guard: ApiGuard { tls: None, loopback: Loopback::Token },
         max_sessions: sessions,
         timers: Timers::default(),
         release: "test".to_owned(),

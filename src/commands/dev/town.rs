@@ -4,7 +4,7 @@ use crate::RELEASE;
 use crate::args::local::Dev;
 use crate::run::make_folder;
 use anyhow::Context as _;
-use longshore_control::{ApiListen, Bootstrap, ControlNode, Disk, Listen, Timers};
+use longshore_control::{ApiGuard, ApiListen, Bootstrap, ControlNode, Disk, Listen, Loopback, Timers};
 use longshore_discovery::ResolverOptions;
 use longshore_transport::{
     Admission, Backoff, ClientTls, ClientTlsOptions, DialOptions, ListenOptions, Secret, ServerTls, SessionOptions,
@@ -209,6 +209,8 @@ impl Plan {
             listen: vec![Listen { options, advertise: None }],
             dial: dial_options()?,
             api,
+            // A cluster for trying things out, on this machine only.
+            api_guard: ApiGuard { tls: None, loopback: Loopback::Open },
             max_sessions: MAX_SESSIONS,
             timers: Timers::default(),
             release: RELEASE.to_owned(),

@@ -6,6 +6,7 @@ use crate::kv::Lease;
 use crate::machine::State;
 use crate::record::{App, Cluster, Instance, Node, Task};
 use crate::ring::{Ring, Slot};
+use crate::tokens::Token;
 use longshore_wire::credential::Verifier;
 use longshore_wire::kv::KvEntry;
 use longshore_wire::{NodeId, RequestId, ShortId};
@@ -34,6 +35,7 @@ pub(super) enum Record<'a> {
     /// Format 1 only; later ones hold credentials instead.
     Verifier(Cow<'a, Verifier>),
     Credential(Cow<'a, Credential>),
+    Token(Cow<'a, Token>),
     Node(Cow<'a, Node>),
     Resting {
         short_id: ShortId,
@@ -65,6 +67,7 @@ pub(super) fn each<'a>(state: &'a State, mut push: impl FnMut(Record<'a>) -> io:
     })?;
     push(Record::Ring { owners: Cow::Borrowed(state.ring.owners()), slots: Cow::Borrowed(state.ring.slots()) })?;
     let credentials = state.credentials().map(|each| Record::Credential(Cow::Borrowed(each)));
+    let tokens = state.tokens().map(|token| Record::Token(Cow::Borrowed(token)));
     let nodes = state.nodes().map(|node| Record::Node(Cow::Borrowed(node)));
     let resting = state.resting.iter().map(|(id, until)| Record::Resting { short_id: *id, until: *until });
     let apps = state.apps().map(|app| Record::App(Cow::Borrowed(app)));
@@ -76,8 +79,15 @@ pub(super) fn each<'a>(state: &'a State, mut push: impl FnMut(Record<'a>) -> io:
     });
     let leases = state.leases().map(|(lease, _)| Record::Lease(lease));
     let kv = leases.chain(state.kv.iter().map(Record::Kv));
-    let mut all =
-        credentials.chain(nodes).chain(resting).chain(apps).chain(instances).chain(tasks).chain(outcomes).chain(kv);
+    let mut all = credentials
+        .chain(tokens)
+        .chain(nodes)
+        .chain(resting)
+        .chain(apps)
+        .chain(instances)
+        .chain(tasks)
+        .chain(outcomes)
+        .chain(kv);
     all.try_for_each(push)
 }
 
@@ -101,6 +111,9 @@ pub(super) fn restore(state: &mut State, record: Record<'_>) {
         }
         Record::Credential(credential) => {
             state.credentials.insert(credential.name.clone(), Arc::new(credential.into_owned()));
+        }
+        Record::Token(token) => {
+            state.tokens.insert(token.name.clone(), Arc::new(token.into_owned()));
         }
         Record::Node(node) => {
             state.short_ids.insert(node.short_id, node.id);

@@ -130,6 +130,14 @@ impl ServerTls {
         Ok(true)
     }
 
+    /// Opens TLS for something else than sessions, such as HTTP.
+    ///
+    /// # Errors
+    /// When the peer does not shake hands.
+    pub async fn open<S: Io>(&self, stream: S) -> std::io::Result<Box<dyn Io>> {
+        Ok(Box::new(self.accept(stream).await?.0))
+    }
+
     /// The settings for TLS inside QUIC.
     pub(crate) fn for_quic(&self, protocol: &[u8]) -> Arc<ServerConfig> {
         let mut config = ServerConfig::clone(&self.config);
