@@ -24,7 +24,7 @@ impl Roles {
         if config.has_role(Role::Control) {
             let options = control_options(config, args.bootstrap)?;
             roles.certificates.shown(options.listen.iter().filter_map(|listen| listen.options.tls.as_ref()));
-            roles.certificates.shown(options.api_guard.tls.as_ref().into_iter());
+            roles.certificates.shown(options.api_guard.tls.as_ref());
             roles.certificates.trusted(&options.dial.tls);
             let control = ControlNode::start(options).await?;
             tracing::info!(
