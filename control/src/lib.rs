@@ -38,6 +38,7 @@ mod reach;
 mod recover;
 mod register;
 mod relay;
+mod repair;
 mod ring;
 mod saved;
 mod schedule;

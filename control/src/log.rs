@@ -26,4 +26,6 @@ pub(crate) use record::{open_record, seal_record};
 pub(crate) use store::Log;
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod tests;

@@ -28,7 +28,7 @@ use crate::relay::Relays;
 use crate::schedule::Schedule;
 use crate::vitals::Examiner;
 use crate::worker_link::{Attaching, WorkerLinks};
-use crate::{register, ring};
+use crate::{register, repair, ring};
 use longshore_discovery::{Discovery, DiscoveryError};
 use longshore_transport::{
     DialOptions, Identity, Keyring, ListenError, Listener, Secret, SessionOptions, make_verifier,
@@ -69,6 +69,34 @@ pub enum StartError {
     /// The Raft group cannot start.
     #[error(transparent)]
     Group(#[from] GroupError),
+    /// Log or snapshot were damaged, and are out of the way: the next start joins anew.
+    #[error("{error}; it is kept in {}, and this node joins the others anew under another node id. When it is back, `longshore node remove {former}`", aside.display())]
+    SetAside {
+        /// Who the node was.
+        former: NodeId,
+        /// Where its files are.
+        aside: PathBuf,
+        /// The damage.
+        error: GroupError,
+    },
+    /// Log or snapshot are damaged, and no other member is known.
+    #[error(
+        "{error}; this node knows of no other control node, so nothing is touched: restore a saved snapshot into a new folder with `longshore snapshot restore`, or, if there are other control nodes, empty this folder and let it join anew"
+    )]
+    Alone {
+        /// The damage.
+        error: GroupError,
+    },
+    /// Damaged files cannot be moved.
+    #[error(
+        "{error}; and the damaged files could not be put aside: {cause}; check the disk, then start the node again"
+    )]
+    NotAside {
+        /// The damage.
+        error: GroupError,
+        /// The cause.
+        cause: std::io::Error,
+    },
     /// The secret is not text. Cannot happen with one that was read from a file.
     #[error("the control secret cannot be used: {0}")]
     Secret(#[from] longshore_transport::SecretError),
@@ -137,7 +165,7 @@ impl ControlNode {
             Ok(group) => group,
             Err(error) => {
                 peers.stop(LAST_STEPS).await;
-                return Err(error.into());
+                return Err(damaged(&folder, error));
             }
         };
         let loops = Loops::new();
@@ -236,6 +264,18 @@ fn advertised(transport: Transport, local: SocketAddr, path: String) -> Option<C
         path: transport.is_websocket().then_some(path),
         tls_verify: None,
     })
+}
+
+/// Puts damaged files aside where that is safe; the next start then joins anew.
+fn damaged(folder: &DataFolder, error: GroupError) -> StartError {
+    if !error.is_damage() {
+        return error.into();
+    }
+    match repair::set_aside(folder) {
+        Ok(Some(aside)) => StartError::SetAside { former: folder.node(), aside, error },
+        Ok(None) => StartError::Alone { error },
+        Err(cause) => StartError::NotAside { error, cause },
+    }
 }
 
 fn peer_session(session: &SessionOptions) -> SessionOptions {
@@ -394,6 +434,8 @@ impl Parts {
             presence: Arc::clone(&services.presence),
         };
         leader::spawn(loops, &leading);
+        let noting = repair::note_members(self.folder.clone(), self.group.clone(), stop.clone());
+        loops.spawn("members file", noting);
         loops.spawn("snapshot schedule", self.schedule.clone().run(self.group.clone(), stop.clone()));
     }
 }

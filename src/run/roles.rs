@@ -4,7 +4,7 @@ use super::certificates::Certificates;
 use super::{control_options, worker_options};
 use crate::args::local::Run;
 use longshore_config::{ApiTls, Config};
-use longshore_control::{ApiListen, ControlNode};
+use longshore_control::{ApiListen, ControlNode, StartError};
 use longshore_wire::Role;
 use longshore_worker::Worker;
 use std::future::pending;
@@ -22,11 +22,13 @@ impl Roles {
     pub(super) async fn start(config: &Config, args: &Run) -> anyhow::Result<Self> {
         let mut roles = Self { control: None, worker: None, certificates: Certificates::default() };
         if config.has_role(Role::Control) {
-            let options = control_options(config, args.bootstrap)?;
-            roles.certificates.shown(options.listen.iter().filter_map(|listen| listen.options.tls.as_ref()));
-            roles.certificates.shown(options.api_guard.tls.as_ref());
-            roles.certificates.trusted(&options.dial.tls);
-            let control = ControlNode::start(options).await?;
+            let control = match roles.start_control(config, args.bootstrap).await? {
+                Err(error @ StartError::SetAside { .. }) => {
+                    tracing::error!(%error, "this control node's data is damaged");
+                    roles.start_control(config, false).await??
+                }
+                started => started?,
+            };
             tracing::info!(
                 node = %control.node_id(), name = config.node.name, cluster = config.cluster.name,
                 listen = listening(&control), api = api(&control, config.api.tls), "control node runs"
@@ -49,6 +51,19 @@ impl Roles {
             }
         }
         Ok(roles)
+    }
+
+    /// Starts the control role once.
+    async fn start_control(
+        &mut self,
+        config: &Config,
+        bootstrap: bool,
+    ) -> anyhow::Result<Result<ControlNode, StartError>> {
+        let options = control_options(config, bootstrap)?;
+        self.certificates.shown(options.listen.iter().filter_map(|listen| listen.options.tls.as_ref()));
+        self.certificates.shown(options.api_guard.tls.as_ref());
+        self.certificates.trusted(&options.dial.tls);
+        Ok(ControlNode::start(options).await)
     }
 
     /// Resolves when a role has ended by itself, which none should; says which and why.

@@ -172,3 +172,78 @@ fn snapshots_are_saved_by_the_clock() {
     assert_eq!(offline_json(&["snapshot", "verify", text(&last)])["cluster"], "test");
     assert!(files().len() <= 3, "two, and one that was written when the node was killed: {:?}", files());
 }
+
+/// Damage of a follower's log or snapshot is named, put aside, and mended from the peers; a lone node touches nothing.
+#[test]
+fn damage_on_a_minority_is_mended_from_the_peers() {
+    let mut cluster = Cluster::prepare(0, Reach::All);
+    for number in 1..=3 {
+        let config = cluster.dir.path().join(format!("control-{number}.toml"));
+        let text = std::fs::read_to_string(&config).unwrap() + "[timers]\nvoter_grace = \"1s\"\n";
+        std::fs::write(&config, text).unwrap();
+    }
+    cluster.controls[0].start(&["--bootstrap"]);
+    wait_for("the first key", || match cluster.cli(0).run(&["kv", "put", "keep", "this"]) {
+        output if output.status.success() => Ok(()),
+        output => Err(stderr(&output)),
+    });
+    // A group that begins anew has a snapshot on every node.
+    cluster.controls[0].kill();
+    offline_json(&["recover", "--data", text(&data(&cluster, 1)), "--accept-lost-writes"]);
+    cluster.start_controls();
+    for (round, damage) in ["flip log", "cut log", "flip snapshot", "cut snapshot"].iter().enumerate() {
+        let leader = wait_for("a leader", || cluster.leader_seen_by(0));
+        let follower = (1..3).find(|index| *index != leader).unwrap();
+        cluster.controls[follower].kill();
+        let folder = data(&cluster, follower + 1);
+        let former = std::fs::read_to_string(folder.join("node-id")).unwrap().trim().to_owned();
+        let file = if damage.ends_with("log") { folder.join("log.redb") } else { newest_snapshot(&folder) };
+        spoil(&file, damage.starts_with("cut"));
+        cluster.controls[follower].start(&[]);
+        let name = file.file_name().unwrap().to_str().unwrap();
+        cluster.controls[follower].wait_log(&["ERROR", "this control node's data is damaged", name, &former]);
+        assert!(folder.join(format!("damaged-{former}")).exists(), "{damage}");
+        cluster.wait_voters();
+        let key = format!("after/{round}");
+        cluster.cli(follower).text(&["kv", "put", &key, damage]);
+        assert_eq!(cluster.cli(follower).text(&["kv", "get", "keep"]).trim_end(), "this", "{damage}");
+        wait_for("the former node to be seen as gone", || match cluster.cli(0).run(&["node", "remove", &former]) {
+            output if output.status.success() => Ok(()),
+            output => Err(stderr(&output)),
+        });
+    }
+}
+
+#[test]
+fn a_lone_damaged_node_refuses_and_touches_nothing() {
+    let mut cluster = Cluster::prepare(0, Reach::All);
+    cluster.controls[0].start(&["--bootstrap"]);
+    wait_for("a leader", || cluster.leader_seen_by(0));
+    cluster.controls[0].kill();
+    let (folder, file) = (data(&cluster, 1), data(&cluster, 1).join("log.redb"));
+    spoil(&file, true);
+    let before = std::fs::read(&file).unwrap();
+    let output = cluster.controls[0].command(&["run"]);
+    let told = stderr(&output);
+    assert!(!output.status.success() && told.contains("knows of no other control node"), "{told}");
+    assert!(told.contains("log.redb") && told.contains("snapshot restore"), "{told}");
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    assert!(folder.join("node-id").exists());
+}
+
+fn newest_snapshot(folder: &Path) -> PathBuf {
+    let items = std::fs::read_dir(folder.join("snapshots")).unwrap().map(|item| item.unwrap().path());
+    items.max().expect("a snapshot")
+}
+
+/// Flips bits all over the file, or cuts off its second half.
+fn spoil(file: &Path, cut: bool) {
+    let mut bytes = std::fs::read(file).unwrap();
+    if cut {
+        bytes.truncate(bytes.len() / 2);
+    } else {
+        // Past the head of the file, one byte in each 512.
+        bytes.iter_mut().skip(4096).step_by(512).for_each(|byte| *byte ^= 0x55);
+    }
+    std::fs::write(file, bytes).unwrap();
+}

@@ -16,8 +16,18 @@ pub(crate) enum LogError {
         cause: String,
     },
     /// A stored value is not what was written.
-    #[error("{}: {what} is damaged: {why}; remove this node's data folder and let it join again", path.display())]
+    #[error("{}: {what} is damaged: {why}", path.display())]
     Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Which value.
+        what: String,
+        /// How it shows.
+        why: String,
+    },
+    /// A stored value is intact, but a newer release wrote it.
+    #[error("{}: {what} was written by a newer release: {why}; start that release again", path.display())]
+    Newer {
         /// The file.
         path: PathBuf,
         /// Which value.

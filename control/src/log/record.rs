@@ -17,6 +17,16 @@ pub(crate) fn seal_record<T: Serialize>(value: &T) -> Vec<u8> {
     record
 }
 
+/// Whether a sealed value is intact, but of a newer format.
+pub(crate) fn is_newer(record: &[u8]) -> bool {
+    match record {
+        [format, c0, c1, c2, c3, body @ ..] => {
+            *format > FORMAT && u32::from_be_bytes([*c0, *c1, *c2, *c3]) == crc32fast::hash(body)
+        }
+        _ => false,
+    }
+}
+
 /// Opens a sealed value.
 ///
 /// # Errors

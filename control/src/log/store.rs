@@ -1,6 +1,7 @@
 //! The handle of the log.
 
 use super::index::Index;
+use super::record::is_newer;
 use super::writer::{self, Done, Job, Work};
 use super::{Ballot, Entry, LogError, Position, open_record};
 use crate::histogram::Histogram;
@@ -70,7 +71,10 @@ impl Shared {
     }
 
     fn open<T: DeserializeOwned>(&self, what: impl fmt::Display, record: &[u8]) -> Result<T, LogError> {
-        open_record(record).map_err(|why| self.damaged(what, why))
+        open_record(record).map_err(|why| match is_newer(record) {
+            true => LogError::Newer { path: self.path.clone(), what: what.to_string(), why },
+            false => self.damaged(what, why),
+        })
     }
 
     fn damaged(&self, what: impl fmt::Display, why: impl Into<String>) -> LogError {
@@ -85,7 +89,7 @@ impl Log {
     /// When the file cannot be opened or a stored value is damaged; says which.
     pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
         let database = Database::builder().set_cache_size(CACHE).create(path);
-        let log = Self::over(path, database.map_err(|error| opening(path, &error))?)?;
+        let log = Self::over(path, database.map_err(|error| broken(path, &error))?)?;
         if let Some(folder) = path.parent() {
             // Without this a power cut could take the new file's name away.
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| opening(path, &error))?;
@@ -333,6 +337,21 @@ fn limit(entries: impl Iterator<Item = Result<Entry, LogError>>, budget: usize) 
 
 fn opening(path: &Path, cause: &dyn fmt::Display) -> LogError {
     LogError::Io { path: path.to_owned(), doing: "opening", cause: cause.to_string() }
+}
+
+/// A file that is no database any more, or one that cannot be opened now.
+fn broken(path: &Path, error: &redb::DatabaseError) -> LogError {
+    let damage = match error {
+        redb::DatabaseError::Storage(redb::StorageError::Corrupted(_)) | redb::DatabaseError::RepairAborted => true,
+        redb::DatabaseError::Storage(redb::StorageError::Io(error)) => {
+            matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
+        }
+        _ => false,
+    };
+    match damage {
+        true => LogError::Damaged { path: path.to_owned(), what: "the file".to_owned(), why: error.to_string() },
+        false => opening(path, error),
+    }
 }
 
 fn make_tables(database: &Database) -> Result<(), redb::Error> {

@@ -16,17 +16,22 @@ fn entry(term: u64, index: u64, size: usize) -> Entry {
     Entry { position: Position { term, leader: NodeId::from(7), index }, payload }
 }
 
-fn entries(term: u64, indexes: std::ops::Range<u64>) -> Vec<Entry> {
+pub(super) fn entries(term: u64, indexes: std::ops::Range<u64>) -> Vec<Entry> {
     indexes.map(|index| entry(term, index, 100)).collect()
 }
 
 async fn append(log: &Log, entries: Vec<Entry>) {
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    log.append(entries, Box::new(move |result| drop(sender.send(result)))).await.unwrap();
-    receiver.await.unwrap().unwrap();
+    append_to(log, entries).await.unwrap();
 }
 
-fn indexes(log: &Log) -> Vec<u64> {
+/// Appends and waits until that is synced.
+pub(super) async fn append_to(log: &Log, entries: Vec<Entry>) -> Result<(), LogError> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    log.append(entries, Box::new(move |result| drop(sender.send(result)))).await?;
+    receiver.await.unwrap()
+}
+
+pub(super) fn indexes(log: &Log) -> Vec<u64> {
     log.read(0, u64::MAX, usize::MAX).unwrap().iter().map(|entry| entry.position.index).collect()
 }
 

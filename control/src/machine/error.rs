@@ -18,7 +18,7 @@ pub(crate) enum MachineError {
         cause: io::Error,
     },
     /// A snapshot is not what was written.
-    #[error("{}: the snapshot is damaged: {cause}; remove this node's data folder and let it join again", path.display())]
+    #[error("{}: the snapshot is damaged: {cause}", path.display())]
     Snapshot {
         /// The file.
         path: PathBuf,
@@ -26,7 +26,7 @@ pub(crate) enum MachineError {
         cause: SnapshotError,
     },
     /// A snapshot's description of itself cannot be read.
-    #[error("{}: the snapshot's description is damaged: {why}; remove this node's data folder and let it join again", path.display())]
+    #[error("{}: the snapshot's description is damaged: {why}", path.display())]
     Meta {
         /// The file.
         path: PathBuf,
@@ -46,6 +46,21 @@ pub(crate) enum MachineError {
 }
 
 impl MachineError {
+    /// Whether a file is not what was written, as against one that cannot be read now or by this release.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Snapshot { cause, .. } => matches!(
+                cause,
+                SnapshotError::Truncated { .. }
+                    | SnapshotError::Magic
+                    | SnapshotError::Damaged { .. }
+                    | SnapshotError::Count { .. }
+            ),
+            Self::Meta { why, .. } => !why.starts_with("its format is"),
+            Self::Io { .. } | Self::Entry { .. } => false,
+        }
+    }
+
     pub(super) fn io(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |cause| Self::Io { path: path.to_owned(), doing, cause }
     }

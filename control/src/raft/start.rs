@@ -68,6 +68,9 @@ pub enum GroupError {
     /// The log cannot be used.
     #[error(transparent)]
     Log(#[from] LogFault),
+    /// Log or snapshot are not what was written.
+    #[error("{0}")]
+    Damaged(String),
     /// The data folder belongs to another cluster.
     #[error("{}: this data folder holds a node of cluster '{found}', not of '{wanted}'; correct cluster.name, or give this node a new data folder", folder.display())]
     OtherCluster {
@@ -79,7 +82,7 @@ pub enum GroupError {
         wanted: String,
     },
     /// Entries are missing between snapshot and log.
-    #[error("{}: the log begins behind entry {purged}, but the newest snapshot ends at {snapshot}; remove this node's data folder and let it join again", folder.display())]
+    #[error("{}: the log begins behind entry {purged}, but the newest snapshot ends at {snapshot}", folder.display())]
     Incomplete {
         /// The folder.
         folder: PathBuf,
@@ -101,14 +104,27 @@ pub enum GroupError {
 #[error("{0}")]
 pub struct LogFault(String);
 
+impl GroupError {
+    /// Whether what is stored is damaged or incomplete.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged(_) | Self::Incomplete { .. })
+    }
+}
+
 impl From<LogError> for GroupError {
     fn from(error: LogError) -> Self {
+        if matches!(error, LogError::Damaged { .. }) {
+            return Self::Damaged(error.to_string());
+        }
         Self::Log(LogFault(error.to_string()))
     }
 }
 
 impl From<MachineError> for GroupError {
     fn from(error: MachineError) -> Self {
+        if error.is_damage() {
+            return Self::Damaged(error.to_string());
+        }
         Self::Log(LogFault(error.to_string()))
     }
 }
@@ -170,6 +186,7 @@ impl Group {
 
 /// Opens log and machine on a thread that may block, and checks that nothing is missing between them.
 async fn open(folder: PathBuf) -> Result<(Log, Machine), GroupError> {
+    let shown = folder.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let io = |cause: std::io::Error| GroupError::Log(LogFault(format!("{}: {cause}", folder.display())));
         std::fs::create_dir_all(&folder).map_err(io)?;
@@ -178,7 +195,10 @@ async fn open(folder: PathBuf) -> Result<(Log, Machine), GroupError> {
         check_complete(&folder, &log, &machine)?;
         Ok((log, machine))
     });
-    opened.await.map_err(|error| GroupError::Engine(error.to_string()))?
+    // redb trusts the inner pages of its file: some damage shows as a panic only.
+    opened.await.map_err(|error| {
+        GroupError::Damaged(format!("{}: reading log and snapshots panicked: {error}", shown.display()))
+    })?
 }
 
 /// A hole between snapshot and log would never be noticed later.
