@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// How many outcomes are remembered for repeats: several seconds of the highest rate of writes, in a few MiB. One that
-/// holds much counts as several: see [`share`].
+/// holds much counts as several: see `share`.
 pub const REMEMBERED: usize = 65_536;
 /// Bytes of texts and values that an outcome holds without counting as more than one.
 const SHARE: usize = 256;
