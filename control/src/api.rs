@@ -41,6 +41,7 @@ mod read;
 mod requests;
 mod serve;
 mod snapshot;
+mod sse;
 mod tasks;
 mod tokens;
 

@@ -70,11 +70,7 @@ impl Kv {
                 let state = self.read(consistency).await?;
                 Ok(KvReply::Entry(state.kv_get(&key)))
             }
-            KvRequest::List { prefix, after, limit, consistency } => {
-                let state = self.read(consistency).await?;
-                let (entries, more) = state.kv_list(&prefix, after.as_deref(), limit);
-                Ok(KvReply::Entries { entries, more })
-            }
+            list @ KvRequest::List { .. } => self.list(list).await.map(|(_, reply)| reply),
             write => match self.write(ticket, Command::Kv(write)).await? {
                 Reply::Kv(reply) => Ok(reply),
                 _ => Err(other_request()),

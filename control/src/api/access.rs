@@ -5,6 +5,7 @@
 
 use super::Context;
 use super::problem::Problem;
+use crate::clock::now_ms;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
@@ -13,7 +14,6 @@ use longshore_state::{Scope, Token};
 use longshore_wire::{Code, Digest, Failure};
 use ring::digest::{SHA256, digest};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use subtle::ConstantTimeEq as _;
 
 /// What guards a socket.
@@ -125,11 +125,6 @@ pub(super) fn hash(token: &str) -> Digest {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
     Digest(bytes)
-}
-
-pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

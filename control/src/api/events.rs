@@ -6,20 +6,16 @@
 
 use super::problem::Problem;
 use super::read::{Asked, asked};
-use super::{Answer, Api};
+use super::{Answer, Api, sse};
 use crate::machine::{Cursor, Event, Gap, Journal, Part, Picture, What};
 use crate::raft::Group;
-use axum::body::Body;
-use axum::http::{HeaderMap, header};
-use axum::response::IntoResponse;
+use axum::http::HeaderMap;
 use bytes::Bytes;
 use futures_util::stream;
 use longshore_state::{Change, Parting, Standing};
 use longshore_wire::{Epoch, NodeId};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -47,23 +43,13 @@ const fn yes() -> bool {
 
 pub(super) async fn events(api: Api, headers: HeaderMap, query: Asked<EventsQuery>) -> Answer {
     let EventsQuery { after, follow } = asked(query)?;
-    let last = headers.get("last-event-id").map(|value| value.to_str().unwrap_or_default().to_owned()).or(after);
+    let last = headers.get(sse::LAST).map(|value| value.to_str().unwrap_or_default().to_owned()).or(after);
     let last = last.filter(|last| !last.is_empty());
     let last = last.map(|last| last.parse::<Cursor>().map_err(|why| Problem::invalid(format!("Last-Event-ID: {why}"))));
     let begin = begin(&api.group, last.transpose()?).await;
     let journal = api.group.journal().clone();
     let reader = Reader { news: journal.news(), journal, step: Step::Begin(begin), follow, stop: api.stop.clone() };
-    let body = stream::unfold(reader, |mut reader| async move {
-        let piece = reader.next().await?;
-        Some((Ok::<_, Infallible>(piece), reader))
-    });
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-store"),
-        // nginx would collect the stream otherwise.
-        (header::HeaderName::from_static("x-accel-buffering"), "no"),
-    ];
-    Ok((headers, Body::from_stream(body)).into_response())
+    Ok(sse::response(stream::unfold(reader, |mut reader| async move { Some((reader.next().await?, reader)) })))
 }
 
 /// How a stream begins.
@@ -123,7 +109,7 @@ impl Reader {
             // Said at once, so that the reader knows that it was understood.
             Step::Begin(Begin::Behind(cursor)) => {
                 self.step = Step::Behind(cursor);
-                return Some(message("resumed", cursor, &json!({"after": cursor.to_string()})));
+                return Some(sse::event("resumed", cursor, &json!({"after": cursor.to_string()})).into());
             }
             Step::Behind(cursor) => cursor,
         };
@@ -133,7 +119,7 @@ impl Reader {
                 Ok(events) if events.is_empty() => {}
                 Ok(events) => {
                     self.step = Step::Behind(events.last().map_or(cursor, |last| last.at));
-                    return Some(events.iter().map(|event| tell(event)).collect::<Vec<_>>().concat().into());
+                    return Some(events.iter().map(|event| tell(event)).collect::<String>().into());
                 }
                 Err(Gap::Forgotten) => return Some(cut_off(cursor)),
                 Err(gap) => return Some(self.snapshot(reason(gap))),
@@ -160,21 +146,14 @@ impl Reader {
     fn snapshot(&mut self, reason: &str) -> Bytes {
         let picture = self.journal.picture();
         self.step = Step::Behind(picture.cursor());
-        message("snapshot", picture.cursor(), &describe(&picture, reason))
+        sse::event("snapshot", picture.cursor(), &describe(&picture, reason)).into()
     }
 }
 
 fn cut_off(cursor: Cursor) -> Bytes {
     tracing::warn!(last = %cursor, "a reader of the events was too slow and is cut off");
     let detail = "you read too slowly: the events behind this id are forgotten; connect again for a new snapshot";
-    message("cut_off", cursor, &json!({"after": cursor.to_string(), "detail": detail}))
-}
-
-fn message(name: &str, id: Cursor, data: &Value) -> Bytes {
-    let mut text = String::new();
-    // Writing to a String cannot fail. JSON has no line breaks of its own.
-    let _ = write!(text, "event: {name}\nid: {id}\ndata: {data}\n\n");
-    text.into()
+    sse::event("cut_off", cursor, &json!({"after": cursor.to_string(), "detail": detail})).into()
 }
 
 fn describe(picture: &Picture, reason: &str) -> Value {
@@ -194,7 +173,7 @@ fn describe(picture: &Picture, reason: &str) -> Value {
     })
 }
 
-fn tell(event: &Event) -> Bytes {
+fn tell(event: &Event) -> String {
     let (name, data) = match &event.what {
         What::Node(Change::Joined(now)) => ("joined", json!({"node": node(now)})),
         What::Node(Change::Left(was, parting)) => {
@@ -211,7 +190,7 @@ fn tell(event: &Event) -> Bytes {
             ("leader", json!({"node": node, "term": term, "before": before}))
         }
     };
-    message(name, event.at, &data)
+    sse::event(name, event.at, &data)
 }
 
 fn node(standing: &Standing) -> Value {

@@ -1,9 +1,10 @@
 //! `/v1/tokens`: a token is made here and shown once; only its hash is stored.
 
-use super::access::{hash, now_ms};
+use super::access::hash;
 use super::problem::Problem;
 use super::read::{Asked, Freshness, asked, json};
 use super::{Answer, Api};
+use crate::clock::now_ms;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;

@@ -1,7 +1,7 @@
 //! Read indexes: one question to the leader for all reads that wait.
 //!
 //! A read may use an index that was asked for after it began, so whoever comes while a question is under way waits for
-//! the next one. In openraft 0.9 every question costs a message to each voter; under load hundreds of reads share one.
+//! the next one. Every question costs a message to the leader and one to each voter; under load hundreds of reads share one.
 
 use super::engine::Engine;
 use super::leader_link;

@@ -12,26 +12,21 @@
 //! is queued for a reader that does not read: it gets a gap once the history has forgotten what it lacks.
 
 use super::super::problem::Problem;
+use super::super::sse::{self, LAST, event};
 use super::super::{Answer, Api};
 use super::described;
 use crate::kv::{Seen, Watch};
-use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, header};
-use axum::response::IntoResponse;
+use axum::http::HeaderMap;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use longshore_state::KvChange;
 use longshore_wire::kv::Consistency;
-use serde_json::{Value, json};
-use std::convert::Infallible;
-use std::fmt::Write as _;
+use serde_json::json;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// A sign of life comes at least so often.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Id of the last event that a reader has got.
-const LAST: HeaderName = HeaderName::from_static("last-event-id");
 
 pub(super) async fn watch(
     api: &Api,
@@ -49,18 +44,12 @@ pub(super) async fn watch(
     let watch = api.kv.watch(prefix, from, consistency).await?;
     let start = event("start", watch.position(), &json!({"revision": watch.position()}));
     let told = watch.position();
-    let head = stream::iter([Ok::<_, Infallible>(Bytes::from(start))]);
+    let head = stream::iter([Bytes::from(start)]);
     let rest = stream::unfold((watch, told, api.stop.clone()), |(mut watch, told, stop)| async move {
         let (text, told) = more(&mut watch, told, &stop).await?;
-        Some((Ok(Bytes::from(text)), (watch, told, stop)))
+        Some((Bytes::from(text), (watch, told, stop)))
     });
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-store"),
-        // nginx would collect the stream otherwise.
-        (HeaderName::from_static("x-accel-buffering"), "no"),
-    ];
-    Ok((headers, Body::from_stream(head.chain(rest))).into_response())
+    Ok(sse::response(head.chain(rest)))
 }
 
 /// The next events, and the revision that they tell last; `None` when the node stops.
@@ -99,12 +88,4 @@ fn changed(change: &KvChange) -> String {
             event("delete", change.revision, &data)
         }
     }
-}
-
-/// JSON has no line breaks of its own, so one `data` line holds it.
-fn event(name: &str, id: u64, data: &Value) -> String {
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _ = write!(text, "event: {name}\nid: {id}\ndata: {data}\n\n");
-    text
 }
