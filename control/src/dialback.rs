@@ -129,7 +129,7 @@ impl DialBack {
                 && proxies.owned(worker.id).is_some()
                 && proxies.session(worker.id).is_none()
         });
-        wanted.map(|worker| (worker.id, worker.addresses.clone())).collect()
+        wanted.map(|worker| (worker.id, worker.addresses.to_vec())).collect()
     }
 }
 

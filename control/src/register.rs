@@ -54,7 +54,7 @@ fn is_true(state: &State, me: &Join) -> bool {
     state.node(me.node).is_some_and(|node| {
         node.boot(Role::Control) == Some(me.boot)
             && node.name == me.name
-            && node.addresses == me.addresses
+            && *node.addresses == *me.addresses
             && node.release == me.release
     })
 }

@@ -101,7 +101,7 @@ mod tests {
         for number in 1..=workers {
             let mut node = worker(&format!("w{number}"), "");
             (node.id, node.short_id) = (NodeId::from_u128(number.into()), ShortId(number));
-            (node.state, node.runtimes) = (NodeState::Ready, vec!["exec".into()]);
+            (node.state, node.runtimes) = (NodeState::Ready, ["exec".into()].into());
             state.nodes.insert(node.id, Arc::new(node));
         }
         for name in ["a", "b"] {

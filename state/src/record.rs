@@ -31,7 +31,8 @@ pub struct Cluster {
     pub kv_brake: Option<u32>,
 }
 
-/// A node: control node, worker, or both in one process.
+/// A node: control node, worker, or both in one process. What only a registration changes is shared by all copies of the
+/// record: the journal of events keeps older ones, and there are thousands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// Its id.
@@ -43,22 +44,22 @@ pub struct Node {
     /// Rises with every boot.
     pub generation: Generation,
     /// The boot under which it last registered, by role.
-    pub boots: BTreeMap<Role, RequestId>,
+    pub boots: Arc<BTreeMap<Role, RequestId>>,
     /// What it is.
-    pub roles: BTreeSet<Role>,
+    pub roles: Arc<BTreeSet<Role>>,
     /// State as a worker; [`NodeState::Launching`] until its owner tells more.
     pub state: NodeState,
     /// Epoch of the owner that told `state` and `via` (workers); a later one has not spoken yet.
     #[serde(default)]
     pub told: Epoch,
     /// Its labels (workers).
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
     /// Release of its program.
     pub release: String,
     /// Runtimes that it offers (workers).
-    pub runtimes: Vec<String>,
+    pub runtimes: Arc<[String]>,
     /// Where it can be dialled.
-    pub addresses: Vec<ClusterUri>,
+    pub addresses: Arc<[ClusterUri]>,
     /// Its session with its owner (workers).
     pub via: Option<Via>,
     /// Another live process that has its node id (workers).

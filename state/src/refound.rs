@@ -49,8 +49,8 @@ impl State {
         let controls: Vec<_> = self.controls().cloned().collect();
         for mut node in controls {
             if node.is_worker() {
-                node.roles.remove(&Role::Control);
-                node.boots.remove(&Role::Control);
+                Arc::make_mut(&mut node.roles).remove(&Role::Control);
+                Arc::make_mut(&mut node.boots).remove(&Role::Control);
                 self.nodes.insert(node.id, Arc::new(node));
                 continue;
             }

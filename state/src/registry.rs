@@ -94,7 +94,7 @@ impl State {
         boot(&mut node, Role::Control, control.boot);
         node.name.clone_from(&control.name);
         node.release.clone_from(&control.release);
-        node.addresses.clone_from(&control.addresses);
+        node.addresses = control.addresses.as_slice().into();
         if !node.alive {
             node.alive = true;
             node.since_ms = at.now_ms;
@@ -109,10 +109,10 @@ impl State {
         boot(&mut node, Role::Worker, worker.boot);
         node.name = worker.name.to_owned();
         node.release = worker.release.to_owned();
-        node.labels.clone_from(worker.labels);
-        node.runtimes = worker.runtimes.to_vec();
+        node.labels = Arc::new(worker.labels.clone());
+        node.runtimes = worker.runtimes.into();
         if !node.is_control() {
-            node.addresses = worker.addresses.to_vec();
+            node.addresses = worker.addresses.into();
         }
         let reply = self.put_node(node);
         if is_new {
@@ -218,10 +218,10 @@ impl State {
             roles: Default::default(),
             state: NodeState::Launching,
             told: Epoch::default(),
-            labels: Labels::default(),
+            labels: Default::default(),
             release: String::new(),
-            runtimes: Vec::new(),
-            addresses: Vec::new(),
+            runtimes: Default::default(),
+            addresses: Default::default(),
             via: None,
             clone: None,
             alive: false,
@@ -255,8 +255,8 @@ impl State {
 
 /// Notes the role and the boot; the generation rises with each new boot, and is at least 1.
 fn boot(node: &mut Node, role: Role, boot: RequestId) {
-    node.roles.insert(role);
-    let former = node.boots.insert(role, boot);
+    Arc::make_mut(&mut node.roles).insert(role);
+    let former = Arc::make_mut(&mut node.boots).insert(role, boot);
     if node.generation == Generation(0) || former.is_some_and(|former| former != boot) {
         node.generation.0 += 1;
     }
@@ -286,8 +286,8 @@ pub(crate) mod tests {
     pub(crate) fn worker(name: &str, labels: &str) -> Node {
         let mut node = State::default().known_or_new(At { index: 1, now_ms: 0, room: 0 }, NodeId::from_u128(1));
         node.name = name.to_owned();
-        node.labels = labels.parse().unwrap();
-        node.roles.insert(Role::Worker);
+        node.labels = Arc::new(labels.parse().unwrap());
+        Arc::make_mut(&mut node.roles).insert(Role::Worker);
         node
     }
 }

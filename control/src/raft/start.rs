@@ -298,7 +298,7 @@ async fn watch_state(engine: Engine) {
         let members = status::members(&metrics.borrow_and_update());
         let state = engine.0.view.state();
         let mut known: BTreeMap<NodeId, Vec<ClusterUri>> = members.into_iter().map(|node| (node, Vec::new())).collect();
-        known.extend(state.controls().map(|node| (node.id, node.addresses.clone())));
+        known.extend(state.controls().map(|node| (node.id, node.addresses.to_vec())));
         engine.0.peers.know(known);
         if let Some(cluster) = state.cluster() {
             let _ = engine.0.peers.me().cluster_id.set(cluster.id);

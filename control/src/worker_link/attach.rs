@@ -180,10 +180,10 @@ fn is_registered(state: &State, worker: NodeId, attach: &Attach) -> bool {
     state.node(worker).is_some_and(|node| {
         node.boot(Role::Worker) == Some(attach.boot)
             && node.name == attach.name
-            && node.labels == attach.labels
+            && *node.labels == attach.labels
             && node.release == attach.release
-            && node.runtimes == attach.runtimes
-            && (node.is_control() || node.addresses == attach.published)
+            && *node.runtimes == *attach.runtimes
+            && (node.is_control() || *node.addresses == *attach.published)
     })
 }
 
