@@ -15,6 +15,7 @@ const RESERVED: &[&str] = &[
     "CONFIG",
     "DATA",
     "FLOW",
+    "FULL",
     "INSTANCE",
     "NODE",
     "PARTITIONS",

@@ -216,6 +216,11 @@ impl Peers {
         session.open(longshore_wire::encode(head)).await
     }
 
+    /// Whether there is anywhere to ask for a cluster.
+    pub(crate) fn has_seeds(&self) -> bool {
+        !self.0.options.uris.is_empty()
+    }
+
     /// Asks the cluster to take this node in, until `done` is cancelled. Says in the log what it waits for.
     pub(crate) fn seek_membership(&self, done: CancellationToken) {
         self.0.tracker.spawn(join::run(self.clone(), done));

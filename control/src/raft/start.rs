@@ -34,6 +34,9 @@ const SNAPSHOT_EVERY: u64 = 10_000;
 /// A follower that lacks more gets a snapshot instead of entries. Above [`SNAPSHOT_EVERY`], else one would not help.
 const LAGGING: u64 = 20_000;
 
+/// Time for a group to stop that was never part of anything.
+const NOTHING_YET: Duration = Duration::from_secs(1);
+
 /// What the group starts with.
 #[derive(Debug)]
 pub(crate) struct GroupOptions {
@@ -94,6 +97,11 @@ pub enum GroupError {
     /// The Raft engine refuses.
     #[error("the Raft engine does not start: {0}")]
     Engine(String),
+    /// It belongs to no cluster and knows nowhere to ask.
+    #[error(
+        "this control node belongs to no cluster, and cluster.discovery names nobody to ask: set it to where the other control nodes are found; or, if this is the very first control node, start it once with --bootstrap"
+    )]
+    Nobody,
     /// The new cluster could not be founded.
     #[error("the new cluster could not be founded: {0}")]
     Bootstrap(Failure),
@@ -164,6 +172,10 @@ impl Group {
         match options.bootstrap {
             Some(bootstrap) => found(&group, &options.cluster, bootstrap, initialized).await?,
             None if initialized && group.knows_others().await? => {}
+            None if !options.peers.has_seeds() => {
+                group.stop(NOTHING_YET).await;
+                return Err(GroupError::Nobody);
+            }
             None => options.peers.seek_membership(until_member(&group)),
         }
         Ok(group)

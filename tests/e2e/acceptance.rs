@@ -1,0 +1,56 @@
+//! The acceptance tests of the control group, one for each thing that it must be able to do: `a1_…`, `a2_…` and so on.
+//! They see the built program from outside only: status, keys, events, signals.
+//!
+//! In the ordinary suite counts are small, and times are [`SLACK`] of what is asked for, since other tests share the
+//! processors. `LONGSHORE_FULL=1` runs the full counts against the times themselves; docs/reliability.md holds what came
+//! of it.
+
+mod fleet;
+mod http;
+mod joining;
+mod strangers;
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+/// How much longer everything may take in the ordinary suite.
+const SLACK: u32 = 4;
+
+/// Whether counts and times are the full ones.
+pub(crate) fn full() -> bool {
+    std::env::var_os("LONGSHORE_FULL").is_some_and(|value| value == "1")
+}
+
+/// A count: a small one in the ordinary suite.
+pub(crate) fn scaled<T>(small: T, all: T) -> T {
+    if full() { all } else { small }
+}
+
+/// Waits until `probe` gives a value, and tells how long that took.
+///
+/// # Panics
+/// When it takes longer than `mark` (in the ordinary suite, [`SLACK`] times `mark`); the message holds the last complaint.
+pub(crate) fn within<T>(mark: Duration, what: impl Display, mut probe: impl FnMut() -> Result<T, String>) -> T {
+    let (start, limit) = (Instant::now(), limit(mark));
+    loop {
+        let complaint = match probe() {
+            Ok(value) => {
+                println!("{what}: {:.2} s", start.elapsed().as_secs_f64());
+                return value;
+            }
+            Err(complaint) => complaint,
+        };
+        assert!(start.elapsed() <= limit, "{what}: not within {limit:?}: {complaint}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A time of the pass marks, as it holds in this run.
+pub(crate) fn limit(mark: Duration) -> Duration {
+    if full() { mark } else { mark * SLACK }
+}
+
+/// So many seconds.
+pub(crate) const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
