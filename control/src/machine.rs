@@ -12,11 +12,13 @@
 
 mod error;
 mod journal;
+mod partial;
 mod snapshots;
 mod view;
 
 pub(crate) use error::MachineError;
 pub(crate) use journal::{Cursor, Event, Gap, Journal, Part, Picture, What};
+pub(crate) use partial::{Partial, PartialId};
 pub(crate) use snapshots::{Meta, SnapshotFile, Snapshots};
 pub(crate) use view::View;
 

@@ -22,7 +22,7 @@ use crate::options::{ApiGuard, ApiListen, Listen, Options, Timers};
 use crate::peer_service::PeerService;
 use crate::peers::{Peers, PeersOptions};
 use crate::proxy::{Proxies, ProxyOptions};
-use crate::raft::{Bootstrapping, Group, GroupError, GroupOptions};
+use crate::raft::{Bootstrapping, Group, GroupError, GroupOptions, Limits};
 use crate::reach::Reach;
 use crate::relay::Relays;
 use crate::schedule::Schedule;
@@ -160,6 +160,7 @@ impl ControlNode {
             heartbeat: options.timers.heartbeat,
             election: (options.timers.election_min, options.timers.election_max),
             peers: peers.clone(),
+            limits: Limits::default(),
         });
         let group = match group.await {
             Ok(group) => group,

@@ -91,7 +91,7 @@ impl Serve for PeerService {
                     Ok(output) => splice(stream, output).await,
                     Err(failure) => stream.reset(failure),
                 },
-                OpenPeer::Snapshot { .. } => {
+                OpenPeer::Snapshot { .. } | OpenPeer::SnapshotChunks { .. } => {
                     stream.reset(Failure::new(Code::Internal, "the group's streams are not answered here"));
                 }
             }

@@ -21,11 +21,13 @@ mod machine_store;
 mod membership;
 mod message;
 mod network;
+mod pin;
 mod reads;
 mod start;
 mod status;
 mod storage;
 mod succession;
+mod transfer;
 mod types;
 mod upkeep;
 
@@ -33,6 +35,7 @@ pub(crate) use group::Group;
 pub use start::GroupError;
 pub(crate) use start::{Bootstrapping, GroupOptions};
 pub(crate) use status::GroupStatus;
+pub(crate) use upkeep::Limits;
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// The first protocol version that knows [`RaftRpc::PreVote`] and [`RaftRpc::Succeed`].
 pub const SUCCESSION_VERSION: u16 = 2;
 
+/// The first protocol version that knows [`OpenPeer::SnapshotChunks`].
+pub const CHUNKS_VERSION: u16 = 2;
+
 /// A request to another control node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -147,6 +150,18 @@ pub enum OpenPeer {
         head: Vec<u8>,
         /// Bytes.
         size: u64,
+    },
+    /// A Raft snapshot in checked chunks that goes on where an earlier attempt broke off; from protocol version 2 on. The
+    /// receiver says first how many bytes it has, 8 bytes in big-endian order; chunks from there on follow, each its length
+    /// and CRC-32 in 4 bytes each, then its bytes; the answer is encoded bytes.
+    SnapshotChunks {
+        /// Encoded vote and metadata.
+        #[serde(with = "serde_bytes")]
+        head: Vec<u8>,
+        /// Bytes.
+        size: u64,
+        /// Tells two files of the same node, metadata and size apart.
+        stamp: u64,
     },
     /// Stores an archive: its bytes follow; the answer is an encoded [`crate::edge::StreamResult`].
     PutBlob {

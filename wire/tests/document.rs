@@ -301,7 +301,8 @@ fn every_message_among_control_nodes_is_written() {
     };
     let (digest, request) = (Digest([0; 32]), || LogRequest { task: TaskId(String::new()), tail: None, follow: false });
     let opens = |message: &OpenPeer| match message {
-        OpenPeer::Snapshot { .. } => Some(OpenPeer::PutBlob { digest, size: 1 }),
+        OpenPeer::Snapshot { .. } => Some(OpenPeer::SnapshotChunks { head: Vec::new(), size: 1, stamp: 1 }),
+        OpenPeer::SnapshotChunks { .. } => Some(OpenPeer::PutBlob { digest, size: 1 }),
         OpenPeer::PutBlob { .. } => Some(OpenPeer::GetBlob { digest }),
         OpenPeer::GetBlob { .. } => Some(OpenPeer::Tunnel { worker: id() }),
         OpenPeer::Tunnel { .. } => Some(OpenPeer::Logs { node: id(), request: request() }),

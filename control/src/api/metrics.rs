@@ -68,6 +68,21 @@ pub(super) fn write(context: &Context, text: &mut String) {
         let name = state.node(*node).map_or_else(|| node.to_string(), |node| label(&node.name));
         let _ = writeln!(text, "longshore_raft_member_lag_entries{{member=\"{name}\"}} {lag}");
     }
+    for (name, help, value) in [
+        (
+            "longshore_raft_snapshot_installs_total",
+            "Snapshots taken over from other control nodes since the start.",
+            storage.installs,
+        ),
+        (
+            "longshore_raft_snapshot_received_bytes_total",
+            "Bytes of snapshots that came from other control nodes since the start.",
+            storage.received,
+        ),
+    ] {
+        heading(text, name, "counter", help);
+        let _ = writeln!(text, "{name} {value}");
+    }
     storage.syncs().write("longshore_raft_fsync_seconds", "How long the log's syncs take.", text);
     heading(text, "longshore_api_requests_total", "counter", "Requests to this node's API.");
     for ((method, status), count) in context.requests.answered.lock().unwrap_or_else(PoisonError::into_inner).iter() {

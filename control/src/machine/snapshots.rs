@@ -1,9 +1,11 @@
 //! The folder of snapshot files.
 
 use super::MachineError;
+use super::partial::{self, Partial, PartialId};
 use crate::log::{Members, Position, open_record, seal_record};
 use longshore_state::{State, snapshot};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -32,7 +34,7 @@ pub(crate) struct Meta {
 }
 
 /// A checked snapshot. Holds its file open, so that it can be read even once newer ones have replaced it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct SnapshotFile {
     /// Up to where it reaches.
     pub(crate) meta: Meta,
@@ -40,18 +42,43 @@ pub(crate) struct SnapshotFile {
     pub(crate) size: u64,
     path: PathBuf,
     file: Arc<File>,
+    /// The state within, where it has been read already.
+    state: Option<State>,
+}
+
+impl fmt::Debug for SnapshotFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnapshotFile").field("path", &self.path).field("size", &self.size).finish_non_exhaustive()
+    }
 }
 
 impl SnapshotFile {
+    /// Tells this file apart from another one of the same state and size: when it was written, in nanoseconds.
+    pub(crate) fn stamp(&self) -> u64 {
+        let since = self.made().and_then(|made| made.duration_since(SystemTime::UNIX_EPOCH).ok());
+        since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    }
+
     /// When it was written here.
     pub(crate) fn made(&self) -> Option<SystemTime> {
         self.file.metadata().ok()?.modified().ok()
     }
 
-    fn open(path: PathBuf, meta: Meta) -> Result<Self, MachineError> {
+    pub(super) fn open(path: PathBuf, meta: Meta) -> Result<Self, MachineError> {
         let file = open(&path)?;
         let size = file.metadata().map_err(MachineError::io(&path, "reading a snapshot"))?.len();
-        Ok(Self { meta, size, path, file: Arc::new(file) })
+        Ok(Self { meta, size, path, file: Arc::new(file), state: None })
+    }
+
+    /// The same with its state, once the whole file is read and is what its description says.
+    pub(super) fn checked(mut self) -> Result<Self, MachineError> {
+        let (state, meta) = self.load()?;
+        if meta.applied != self.meta.applied {
+            let why = "it reaches elsewhere than its sender says".to_owned();
+            return Err(MachineError::Meta { path: self.path, why });
+        }
+        self.state = Some(state);
+        Ok(self)
     }
 
     /// Reads from `offset`; fewer bytes than asked for only at the end. Independent of other readers.
@@ -61,6 +88,14 @@ impl SnapshotFile {
         let mut reader = ReadAt { file: Arc::clone(&self.file), offset }.take(limit);
         reader.read_to_end(&mut bytes).map_err(MachineError::io(&self.path, "reading a snapshot"))?;
         Ok(bytes)
+    }
+
+    /// The state within.
+    pub(crate) fn into_state(self) -> Result<State, MachineError> {
+        match self.state {
+            Some(state) => Ok(state),
+            None => self.load().map(|(state, _)| state),
+        }
     }
 
     /// Reads and checks the whole file.
@@ -83,30 +118,6 @@ impl Read for ReadAt {
     }
 }
 
-/// A snapshot that is being received. Its file is removed when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Incoming {
-    path: PathBuf,
-}
-
-impl Incoming {
-    /// Opens the file for writing, emptied.
-    pub(crate) fn create(&self) -> Result<File, MachineError> {
-        File::create(&self.path).map_err(MachineError::io(&self.path, "creating"))
-    }
-
-    /// What has arrived. It stays readable when the name has gone; whoever installs it checks it.
-    pub(crate) fn finish(&self, meta: Meta) -> Result<SnapshotFile, MachineError> {
-        SnapshotFile::open(self.path.clone(), meta)
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
 /// The folder. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshots {
@@ -122,7 +133,9 @@ impl Snapshots {
             let path = folder.join(name);
             fs::remove_file(&path).map_err(MachineError::io(&path, "removing an unfinished snapshot"))?;
         }
-        Ok(Self { folder: Arc::new(folder.to_owned()), newest: Arc::default() })
+        let snapshots = Self { folder: Arc::new(folder.to_owned()), newest: Arc::default() };
+        snapshots.remove_parts(snapshots.finished()?.last().and_then(|path| index(path)).unwrap_or(0))?;
+        Ok(snapshots)
     }
 
     /// The state of the newest snapshot. A damaged one is an error, not a reason to take an older one: the log behind
@@ -164,15 +177,16 @@ impl Snapshots {
         write(&unfinished, state, meta).map_err(MachineError::io(&unfinished, "writing a snapshot"))?;
         fs::rename(&unfinished, &path).map_err(MachineError::io(&path, "renaming a snapshot"))?;
         sync_folder(&self.folder)?;
-        self.prune();
+        self.prune(index);
         let file = SnapshotFile::open(path, meta.clone())?;
         self.set_newest(file.clone());
         Ok(file)
     }
 
-    /// Removes all but the newest; a file that cannot be removed costs space, nothing else.
-    fn prune(&self) {
-        let Ok(mut found) = self.finished() else { return };
+    /// Removes all but the newest, and parts that are of no use any more; a file that cannot be removed costs space,
+    /// nothing else.
+    fn prune(&self, index: u64) {
+        let (Ok(()), Ok(mut found)) = (self.remove_parts(index), self.finished()) else { return };
         found.truncate(found.len().saturating_sub(KEPT));
         for path in found {
             if let Err(error) = fs::remove_file(&path) {
@@ -181,9 +195,23 @@ impl Snapshots {
         }
     }
 
-    /// A place for a snapshot that is being received; `name` tells concurrent ones apart.
-    pub(crate) fn incoming(&self, name: impl std::fmt::Display) -> Incoming {
-        Incoming { path: self.folder.join(format!("incoming-{name}{UNFINISHED}")) }
+    /// What has arrived of this snapshot. Parts of others are removed.
+    pub(crate) fn part(&self, id: &PartialId) -> Result<Partial, MachineError> {
+        let wanted = id.name();
+        for name in names(&self.folder)?.iter().filter(|name| name.ends_with(partial::SUFFIX) && **name != wanted) {
+            partial::remove(&self.folder.join(name));
+        }
+        Partial::open(&self.folder, id)
+    }
+
+    /// Removes parts of snapshots that reach no further than this entry.
+    fn remove_parts(&self, index: u64) -> Result<(), MachineError> {
+        let stale =
+            |name: &&String| name.ends_with(partial::SUFFIX) && partial::index(name).is_none_or(|part| part <= index);
+        for name in names(&self.folder)?.iter().filter(stale) {
+            partial::remove(&self.folder.join(name));
+        }
+        Ok(())
     }
 }
 
@@ -198,6 +226,11 @@ fn is_finished(name: &str) -> bool {
     let numbers = name.strip_suffix(SUFFIX).and_then(|stem| stem.split_once('-'));
     let number = |text: &str| text.len() == 20 && text.bytes().all(|byte| byte.is_ascii_digit());
     numbers.is_some_and(|(index, term)| number(index) && number(term))
+}
+
+/// Up to where the finished snapshot with this name reaches.
+fn index(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.split('-').next()?.parse().ok()
 }
 
 fn write(path: &Path, state: &State, meta: &Meta) -> std::io::Result<()> {

@@ -147,7 +147,7 @@ async fn take(peers: &Peers, from: Peer, head: &[u8], stream: Stream) {
     let opened = decode::<OpenPeer>(head).map_err(|error| Failure::new(Code::Unsupported, error.to_string()));
     let handled = opened.and_then(|head| {
         let handler = match &head {
-            OpenPeer::Snapshot { .. } => peers.0.group.get(),
+            OpenPeer::Snapshot { .. } | OpenPeer::SnapshotChunks { .. } => peers.0.group.get(),
             OpenPeer::PutBlob { .. } | OpenPeer::GetBlob { .. } | OpenPeer::Tunnel { .. } | OpenPeer::Logs { .. } => {
                 peers.0.rest.get()
             }

@@ -1,12 +1,15 @@
 //! What the group's parts share.
 
+use super::pin::Pin;
 use super::status::Leadership;
+use super::transfer::Gate;
 use super::types::Raft;
+use super::upkeep::Limits;
 use crate::log::Log;
 use crate::machine::{Snapshots, View};
 use crate::peers::Peers;
 use longshore_wire::{Code, Failure, NodeId};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -30,8 +33,13 @@ pub(super) struct Parts {
     /// Why the group has ended on this node; `None` while it runs.
     pub(super) fault: watch::Sender<Option<String>>,
     pub(super) stop: CancellationToken,
-    /// Tells received snapshots apart.
-    pub(super) received: AtomicU64,
+    /// Who may send a snapshot here.
+    pub(super) gate: Gate,
+    /// Snapshots taken over from others since the start.
+    pub(super) installs: AtomicU64,
+    /// The snapshot that is being sent from here.
+    pub(super) pin: Pin,
+    pub(super) limits: Limits,
 }
 
 impl Engine {
@@ -85,10 +93,6 @@ impl Engine {
             }
             first
         });
-    }
-
-    pub(super) fn next_received(&self) -> u64 {
-        self.0.received.fetch_add(1, Ordering::Relaxed)
     }
 }
 

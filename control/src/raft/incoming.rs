@@ -5,6 +5,7 @@ use super::convert;
 use super::group::Group;
 use super::leader_link::not_leader;
 use super::message::{self, Append, Appended, Installed, SnapshotHead, Succeed, Succeeded, VoteAsked, Voted};
+use super::transfer::{self, Shipment};
 use super::types::{Snapshot, Types};
 use crate::machine::SnapshotFile;
 use crate::peers::{Answer, Serve};
@@ -15,11 +16,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest, VoteRequest,
 };
 use std::fmt;
-use std::io::Write as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-/// Bytes of a snapshot received and written at a time.
-const CHUNK: usize = 256 * 1024;
+use std::sync::atomic::Ordering;
 
 impl Serve for Group {
     fn request(&self, from: Peer, request: PeerRequest) -> Answer<Result<Vec<u8>, Failure>> {
@@ -124,57 +121,30 @@ impl Group {
 
     /// Takes a snapshot stream.
     pub(crate) async fn handle_stream(&self, from: NodeId, head: OpenPeer, mut stream: Stream) {
-        let installed: Installed = match head {
-            OpenPeer::Snapshot { head, size } => {
-                let received = self.receive(&head, size, &mut stream).await;
-                match received {
-                    Ok((head, file)) => self.install(&head, file).await,
-                    Err(failure) => Err(failure),
-                }
-            }
+        let shipment = match head {
+            OpenPeer::Snapshot { head, size } => Shipment::new(from, &head, size, None),
+            OpenPeer::SnapshotChunks { head, size, stamp } => Shipment::new(from, &head, size, Some(stamp)),
             _ => Err(Failure::new(Code::Unsupported, "not for the Raft group")),
         };
-        if let Err(failure) = &installed {
-            tracing::warn!(peer = %from, %failure, "a snapshot was not installed");
-        }
-        let answer = message::pack(&installed);
-        if stream.write_all(&answer).await.is_err() || stream.shutdown().await.is_err() {
-            tracing::debug!(peer = %from, "the sender of a snapshot has gone");
-        }
+        let installed: Installed = match shipment {
+            Ok(shipment) => self.take_snapshot(&shipment, &mut stream).await,
+            Err(failure) => Err(failure),
+        };
+        transfer::conclude(from, stream, &installed).await;
     }
 
-    /// Writes the stream to a file and checks it. The name goes away here; the open file stays until it is installed.
-    async fn receive(
-        &self,
-        head: &[u8],
-        size: u64,
-        stream: &mut Stream,
-    ) -> Result<(SnapshotHead, SnapshotFile), Failure> {
-        let head: SnapshotHead = message::unpack(head)?;
-        let engine = self.engine();
-        let incoming = engine.0.snapshots.incoming(engine.next_received());
-        let mut file = incoming.create().map_err(fault)?;
-        let mut left = size;
-        let mut chunk = vec![0; CHUNK];
-        while left > 0 {
-            let wanted = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-            let count = stream.read(&mut chunk[..wanted]).await.map_err(fault)?;
-            if count == 0 {
-                return Err(Failure::new(Code::Corrupt, format!("the snapshot ends {left} bytes early")));
-            }
-            left -= u64::try_from(count).unwrap_or(left);
-            // Page cache only; the install syncs what it keeps.
-            file.write_all(&chunk[..count]).map_err(fault)?;
-        }
-        let meta = head.meta.clone();
-        let file = incoming.finish(meta).map_err(fault)?;
-        Ok((head, file))
+    async fn take_snapshot(&self, shipment: &Shipment, stream: &mut Stream) -> Installed {
+        let parts = &self.engine().0;
+        let turn = parts.gate.enter().await?;
+        let file = turn.receive(&parts.snapshots, shipment, stream).await?;
+        self.install(&shipment.head, file).await
     }
 
     async fn install(&self, head: &SnapshotHead, file: SnapshotFile) -> Installed {
         let snapshot = Snapshot { meta: convert::snapshot_meta(&head.meta), snapshot: file };
         let raft = &self.engine().0.raft;
         let response = raft.install_full_snapshot(convert::vote(head.leader), snapshot).await.map_err(fault)?;
+        self.engine().0.installs.fetch_add(1, Ordering::Relaxed);
         Ok(convert::ballot(&response.vote))
     }
 }

@@ -1,6 +1,7 @@
 //! Our state machine behind openraft's storage interface.
 
 use super::convert;
+use super::pin::Pin;
 use super::types::{LogId, Outcomes, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::machine::{Image, Machine, MachineError, SnapshotFile};
 use futures_util::stream::{Stream, StreamExt as _};
@@ -13,7 +14,10 @@ const PORTION: usize = 256;
 
 /// openraft's view of the machine; it alone changes it.
 #[derive(Debug)]
-pub(crate) struct MachineStore(pub(super) Machine);
+pub(crate) struct MachineStore {
+    pub(super) machine: Machine,
+    pub(super) pin: Pin,
+}
 
 /// Writes one snapshot.
 pub(crate) struct Builder(Image);
@@ -43,7 +47,7 @@ impl RaftStateMachine<Types> for MachineStore {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        let meta = self.0.meta();
+        let meta = self.machine.meta();
         Ok((meta.applied.map(convert::log_id), convert::stored_membership(meta)))
     }
 
@@ -57,10 +61,10 @@ impl RaftStateMachine<Types> for MachineStore {
             let mut answers = Vec::with_capacity(portion.len());
             for item in portion {
                 let (entry, responder) = item?;
-                let outcomes = self.0.apply(convert::entry(entry)).map_err(io::Error::other)?;
+                let outcomes = self.machine.apply(convert::entry(entry)).map_err(io::Error::other)?;
                 answers.extend(responder.map(|responder| (responder, Outcomes(outcomes))));
             }
-            self.0.publish();
+            self.machine.publish();
             for (responder, outcomes) in answers {
                 responder.send(outcomes);
             }
@@ -69,22 +73,22 @@ impl RaftStateMachine<Types> for MachineStore {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder(self.0.image())
+        Builder(self.machine.image())
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> Result<(), io::Error> {
-        let (meta, snapshots) = (convert::meta(meta), self.0.snapshots().clone());
+        let (meta, snapshots) = (convert::meta(meta), self.machine.snapshots().clone());
         let (state, meta) = blocking(move || {
-            let (state, _) = snapshot.load()?;
+            let state = snapshot.into_state()?;
             snapshots.save(&state, &meta)?;
             Ok((state, meta))
         })
         .await?;
-        self.0.replace(state, meta);
+        self.machine.replace(state, meta);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        Ok(self.0.snapshots().newest().map(snapshot))
+        Ok(self.pin.choose(self.machine.snapshots().newest()).map(snapshot))
     }
 }

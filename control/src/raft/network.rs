@@ -2,11 +2,12 @@
 
 use super::convert;
 use super::message::{self, Append, Appended, Installed, SnapshotHead, Succeed, Succeeded, VoteAsked, Voted};
+use super::pin::Pin;
+use super::transfer;
 use super::types::{Snapshot, Types, Vote};
 use crate::machine::SnapshotFile;
 use crate::peers::Peers;
-use longshore_transport::Stream;
-use longshore_wire::peer::{OpenPeer, PeerRequest, RaftRpc, SUCCESSION_VERSION};
+use longshore_wire::peer::{CHUNKS_VERSION, OpenPeer, PeerRequest, RaftRpc, SUCCESSION_VERSION};
 use longshore_wire::{Code, Failure, NodeId};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
@@ -16,26 +17,24 @@ use openraft::raft::{
 };
 use openraft::{EmptyNode, OptionalSend};
 use serde::{Serialize, de::DeserializeOwned};
-use std::io;
 use std::iter;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// Bytes of a snapshot read and sent at a time.
-const CHUNK: usize = 256 * 1024;
 /// Pause before a message to a node that was not reached: finding that there is no session costs nothing.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Largest answer to a snapshot, in bytes.
-const ANSWER: u64 = 64 * 1024;
 
 /// Hands out messengers; all share the peers' sessions.
 #[derive(Debug, Clone)]
-pub(super) struct Network(pub(super) Peers);
+pub(super) struct Network {
+    pub(super) peers: Peers,
+    pub(super) pin: Pin,
+}
 
 /// Carries messages to one node.
 #[derive(Debug)]
 pub(super) struct Messenger {
     peers: Peers,
+    pin: Pin,
     target: NodeId,
 }
 
@@ -45,7 +44,7 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Messenger;
 
     async fn new_client(&mut self, target: NodeId, _node: &EmptyNode) -> Messenger {
-        Messenger { peers: self.0.clone(), target }
+        Messenger { peers: self.peers.clone(), pin: self.pin.clone(), target }
     }
 }
 
@@ -63,7 +62,12 @@ impl Messenger {
 
     /// Whether the peer knows pre-votes and the hand-over of leadership; `None` without a session.
     fn knows_succession(&self) -> Option<bool> {
-        self.peers.session(self.target).map(|session| session.peer().version >= SUCCESSION_VERSION)
+        self.version().map(|version| version >= SUCCESSION_VERSION)
+    }
+
+    /// The protocol version that both speak; `None` without a session.
+    fn version(&self) -> Option<u16> {
+        self.peers.session(self.target).map(|session| session.peer().version)
     }
 
     async fn ask_vote(
@@ -162,12 +166,24 @@ impl RaftNetworkV2<Types> for Messenger {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let head = SnapshotHead { leader: convert::ballot(&vote), meta: convert::meta(&snapshot.meta) };
-        let open = OpenPeer::Snapshot { head: message::pack(&head), size: snapshot.snapshot.size };
         let unreachable = |failure: &Failure| StreamingError::Unreachable(Unreachable::new(failure));
+        let (head, file) = (message::pack(&head), &snapshot.snapshot);
+        let chunks = self.version() >= Some(CHUNKS_VERSION);
+        let open = match chunks {
+            true => OpenPeer::SnapshotChunks { head, size: file.size, stamp: file.stamp() },
+            false => OpenPeer::Snapshot { head, size: file.size },
+        };
+        let _sending = self.pin.send(file);
         let mut stream = self.peers.open(self.target, &open).await.map_err(|failure| unreachable(&failure))?;
-        tracing::info!(peer = %self.target, size = snapshot.snapshot.size, "sending a snapshot");
+        tracing::info!(peer = %self.target, size = file.size, "sending a snapshot");
+        let sending = async {
+            match chunks {
+                true => transfer::send_rest(&mut stream, &snapshot).await,
+                false => transfer::send_whole(&mut stream, &snapshot).await,
+            }
+        };
         let sent = tokio::select! {
-            sent = send_file(&mut stream, &snapshot) => sent,
+            sent = sending => sent,
             closed = cancel => {
                 stream.reset(Failure::new(Code::Unavailable, "the leader has stopped sending"));
                 return Err(closed.into());
@@ -182,23 +198,4 @@ impl RaftNetworkV2<Types> for Messenger {
     fn backoff(&self) -> Option<Backoff> {
         Some(Backoff::new(iter::repeat(PAUSE)))
     }
-}
-
-/// Sends the whole file and returns the receiver's answer.
-async fn send_file(stream: &mut Stream, snapshot: &Snapshot) -> io::Result<Vec<u8>> {
-    let mut offset = 0;
-    while offset < snapshot.snapshot.size {
-        let file = snapshot.snapshot.clone();
-        let read = tokio::task::spawn_blocking(move || file.read_at(offset, CHUNK)).await;
-        let chunk = read.map_err(io::Error::other)?.map_err(io::Error::other)?;
-        if chunk.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        stream.write_all(&chunk).await?;
-        offset += u64::try_from(chunk.len()).unwrap_or(0);
-    }
-    stream.shutdown().await?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER).read_to_end(&mut answer).await?;
-    Ok(answer)
 }

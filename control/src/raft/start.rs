@@ -6,10 +6,12 @@ use super::group::Group;
 use super::log_store::LogStore;
 use super::machine_store::MachineStore;
 use super::network::Network;
+use super::pin::Pin;
 use super::reads;
 use super::status::{self, Leadership};
+use super::transfer::Gate;
 use super::types::Raft;
-use super::upkeep;
+use super::upkeep::{self, Limits};
 use crate::identity::random_ulid;
 use crate::log::{Log, LogError};
 use crate::machine::{Machine, MachineError};
@@ -28,11 +30,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// Entries after which a snapshot is taken, and entries that stay behind it for followers that are a little late.
-const SNAPSHOT_EVERY: u64 = 10_000;
-/// A follower that lacks more gets a snapshot instead of entries. Above [`SNAPSHOT_EVERY`], else one would not help.
-const LAGGING: u64 = 20_000;
 
 /// Time for a group to stop that was never part of anything.
 const NOTHING_YET: Duration = Duration::from_secs(1);
@@ -54,6 +51,8 @@ pub(crate) struct GroupOptions {
     pub(crate) election: (Duration, Duration),
     /// Sessions to the other control nodes.
     pub(crate) peers: Peers,
+    /// How large log and snapshots grow.
+    pub(crate) limits: Limits,
 }
 
 /// What a new cluster starts with.
@@ -147,9 +146,10 @@ impl Group {
         let (log, machine) = open(options.folder.clone()).await?;
         check_cluster(&options, &machine.view().state())?;
         let (view, snapshots) = (machine.view(), machine.snapshots().clone());
-        let network = Network(options.peers.clone());
-        let raft =
-            Raft::new(options.node, Arc::new(config(&options)?), network, LogStore(log.clone()), MachineStore(machine));
+        let pin = Pin::default();
+        let network = Network { peers: options.peers.clone(), pin: pin.clone() };
+        let store = MachineStore { machine, pin: pin.clone() };
+        let raft = Raft::new(options.node, Arc::new(config(&options)?), network, LogStore(log.clone()), store);
         let raft = raft.await.map_err(|error| GroupError::Engine(error.to_string()))?;
         check_cluster(&options, &view.state())?;
         let engine = Engine(Arc::new(Parts {
@@ -163,7 +163,10 @@ impl Group {
             heard: Mutex::new(Instant::now()),
             fault: watch::Sender::new(None),
             stop: CancellationToken::new(),
-            received: AtomicU64::new(0),
+            gate: Gate::default(),
+            installs: AtomicU64::new(0),
+            pin,
+            limits: options.limits,
         }));
         let group = spawn(engine, options.election.1 * 2);
         options.peers.serve_group(Arc::new(group.clone()));
@@ -245,10 +248,9 @@ fn config(options: &GroupOptions) -> Result<Config, GroupError> {
         // The whole transfer and install of a snapshot of up to 1 GiB.
         install_snapshot_timeout: 300_000,
         max_payload_entries: 1024,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
-        max_in_snapshot_log_to_keep: SNAPSHOT_EVERY,
-        replication_lag_threshold: LAGGING,
-        purge_batch_size: 1024,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.limits.entries),
+        // The upkeep purges: it knows which snapshot is being sent.
+        max_in_snapshot_log_to_keep: u64::MAX,
         enable_pre_vote: Some(true),
         ..Config::default()
     };

@@ -3,6 +3,7 @@
 use super::Group;
 use crate::histogram::Histogram;
 use crate::log::Log;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Log and snapshots of this node.
@@ -10,6 +11,10 @@ pub(crate) struct Storage {
     log: Log,
     /// The newest snapshot.
     pub(crate) snapshot: Option<Snapshot>,
+    /// Snapshots taken over from other nodes since the start.
+    pub(crate) installs: u64,
+    /// Bytes of snapshots that have arrived since the start.
+    pub(crate) received: u64,
 }
 
 /// A snapshot on disk.
@@ -32,7 +37,12 @@ impl Group {
             size: file.size,
             age: file.made().and_then(|made| made.elapsed().ok()),
         });
-        Storage { log: parts.log.clone(), snapshot }
+        Storage {
+            log: parts.log.clone(),
+            snapshot,
+            installs: parts.installs.load(Ordering::Relaxed),
+            received: parts.gate.received(),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The storage suite of openraft, and a group of three over real sessions.
+//! The storage suite of openraft, a group of three over real sessions, and snapshots on their way.
 
 mod cluster;
 mod suite;
+mod transfer;

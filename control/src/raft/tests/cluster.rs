@@ -1,7 +1,7 @@
 //! A group of three over real sessions on loopback.
 
 use crate::peers::{Answer, Peers, PeersOptions, Serve};
-use crate::raft::{Bootstrapping, Group, GroupError, GroupOptions};
+use crate::raft::{Bootstrapping, Group, GroupError, GroupOptions, Limits};
 use longshore_discovery::{Discovery, ResolverOptions};
 use longshore_state::{Command, ControlNode, Reply};
 use longshore_transport::{
@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Nothing here may take longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 const SECRET: &[u8] = b"a secret of the control nodes";
 
 fn verifier() -> Verifier {
@@ -32,11 +32,11 @@ fn verifier() -> Verifier {
 }
 
 /// One control node, reduced to its part in the group.
-struct Node {
-    id: NodeId,
-    address: SocketAddr,
-    peers: Peers,
-    group: Group,
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    pub(super) address: SocketAddr,
+    pub(super) peers: Peers,
+    pub(super) group: Group,
     accepting: JoinSet<()>,
 }
 
@@ -70,12 +70,23 @@ impl Serve for TakeIn {
     }
 }
 
-fn control(join: Join) -> ControlNode {
+pub(super) fn control(join: Join) -> ControlNode {
     ControlNode { node: join.node, name: join.name, boot: join.boot, addresses: join.addresses, release: join.release }
 }
 
-fn uri(address: SocketAddr) -> ClusterUri {
+pub(super) fn uri(address: SocketAddr) -> ClusterUri {
     format!("longshore://{address};transport=tcp").parse().unwrap()
+}
+
+async fn listen(bind: SocketAddr) -> Listener {
+    let options = ListenOptions {
+        transport: Transport::Tcp,
+        bind,
+        path: String::new(),
+        tls: None,
+        admission: Admission::default(),
+    };
+    Listener::bind(options).await.unwrap()
 }
 
 async fn accept(listener: Listener, me: Identity, peers: Peers) {
@@ -94,23 +105,48 @@ async fn accept(listener: Listener, me: Identity, peers: Peers) {
 }
 
 impl Node {
-    async fn start(
+    pub(super) async fn start(
         folder: &Path,
         id: u64,
         bind: SocketAddr,
         uris: Vec<ClusterUri>,
         bootstrap: Option<Bootstrapping>,
     ) -> Result<Self, GroupError> {
+        Self::start_within(folder, id, bind, uris, bootstrap, Limits::default()).await
+    }
+
+    pub(super) async fn start_within(
+        folder: &Path,
+        id: u64,
+        bind: SocketAddr,
+        uris: Vec<ClusterUri>,
+        bootstrap: Option<Bootstrapping>,
+        limits: Limits,
+    ) -> Result<Self, GroupError> {
+        let listening = listen(bind).await;
+        let addresses = vec![uri(listening.local_addr())];
+        Self::start_as(folder, id, listening, addresses, (uris, bootstrap, limits)).await
+    }
+
+    /// One that others do not know how to dial.
+    pub(super) async fn start_hidden(
+        folder: &Path,
+        id: u64,
+        uris: Vec<ClusterUri>,
+        limits: Limits,
+    ) -> Result<Self, GroupError> {
+        Self::start_as(folder, id, listen(anywhere()).await, vec![], (uris, None, limits)).await
+    }
+
+    async fn start_as(
+        folder: &Path,
+        id: u64,
+        listener: Listener,
+        addresses: Vec<ClusterUri>,
+        (uris, bootstrap, limits): (Vec<ClusterUri>, Option<Bootstrapping>, Limits),
+    ) -> Result<Self, GroupError> {
         let id = NodeId::from(id);
         let me = Identity::new(id, Role::Control, "test", "0");
-        let listen = ListenOptions {
-            transport: Transport::Tcp,
-            bind,
-            path: String::new(),
-            tls: None,
-            admission: Admission::default(),
-        };
-        let listener = Listener::bind(listen).await.unwrap();
         let address = listener.local_addr();
         let peers = Peers::start(PeersOptions {
             me: me.clone(),
@@ -118,7 +154,7 @@ impl Node {
                 node: id,
                 name: format!("control-{id}"),
                 boot: RequestId::from_u128(id.as_u128()),
-                addresses: vec![uri(address)],
+                addresses,
                 release: "0".to_owned(),
             },
             keyring: Keyring::new(Secret::from_bytes(SECRET).unwrap(), "control".to_owned()),
@@ -137,6 +173,7 @@ impl Node {
             heartbeat: Duration::from_millis(100),
             election: (Duration::from_millis(400), Duration::from_millis(800)),
             peers: peers.clone(),
+            limits,
         })
         .await?;
         peers.serve(Arc::new(TakeIn { peers: peers.clone(), group: group.clone() }));
@@ -155,13 +192,13 @@ impl Node {
     }
 
     /// Cuts all its sessions and stops it.
-    async fn stop(mut self) {
+    pub(super) async fn stop(mut self) {
         self.accepting.shutdown().await;
         self.peers.stop(PATIENCE).await;
         self.group.stop(PATIENCE).await;
     }
 
-    async fn until(&self, what: &str, reached: impl Fn(&Group) -> bool) {
+    pub(super) async fn until(&self, what: &str, reached: impl Fn(&Group) -> bool) {
         let wait = async {
             while !reached(&self.group) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -170,33 +207,33 @@ impl Node {
         assert!(timeout(PATIENCE, wait).await.is_ok(), "{what}: {:?}", self.group.status());
     }
 
-    async fn put(&self, key: &str, value: &str) -> Result<u64, Failure> {
+    pub(super) async fn put(&self, key: &str, value: &str) -> Result<u64, Failure> {
         match self.group.propose_one(Command::Kv(put(key, value))).await? {
             Reply::Kv(KvReply::Written { revision, .. }) => Ok(revision),
             other => panic!("{other:?}"),
         }
     }
 
-    async fn get(&self, key: &str) -> Option<String> {
+    pub(super) async fn get(&self, key: &str) -> Option<String> {
         self.group.read_index().await.unwrap();
         self.group.state().kv_get(key).map(|entry| String::from_utf8(entry.value).unwrap())
     }
 }
 
-fn put(key: &str, value: &str) -> KvRequest {
+pub(super) fn put(key: &str, value: &str) -> KvRequest {
     KvRequest::Put { key: key.to_owned(), value: value.as_bytes().to_vec() }
 }
 
-fn bootstrap() -> Option<Bootstrapping> {
+pub(super) fn bootstrap() -> Option<Bootstrapping> {
     Some(Bootstrapping { verifiers: vec![verifier()], voters: 3 })
 }
 
-fn anywhere() -> SocketAddr {
+pub(super) fn anywhere() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
 /// Three voters; nodes 2 and 3 know only the address of node 1.
-async fn three() -> (Vec<TempDir>, Vec<Node>) {
+pub(super) async fn three() -> (Vec<TempDir>, Vec<Node>) {
     let folders: Vec<TempDir> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
     let first = Node::start(folders[0].path(), 1, anywhere(), vec![], bootstrap()).await.unwrap();
     first.register().await;
@@ -215,7 +252,7 @@ async fn three() -> (Vec<TempDir>, Vec<Node>) {
     (folders, nodes)
 }
 
-fn leader_of(nodes: &[Node]) -> usize {
+pub(super) fn leader_of(nodes: &[Node]) -> usize {
     let leads = |node: &Node| node.group.leadership().borrow().is_leader;
     nodes.iter().position(leads).expect("one of them leads")
 }
@@ -389,6 +426,7 @@ async fn a_folder_of_another_cluster_is_refused() {
         heartbeat: Duration::from_millis(100),
         election: (Duration::from_millis(400), Duration::from_millis(800)),
         peers,
+        limits: Limits::default(),
     })
     .await;
     let error = refused.unwrap_err().to_string();

@@ -4,6 +4,7 @@ use crate::log::Log;
 use crate::machine::Machine;
 use crate::raft::log_store::LogStore;
 use crate::raft::machine_store::MachineStore;
+use crate::raft::pin::Pin;
 use crate::raft::types::Types;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
@@ -16,7 +17,7 @@ impl StoreBuilder<Types, LogStore, MachineStore, TempDir> for Builder {
         let folder = tempfile::tempdir().unwrap();
         let machine = Machine::restore(&folder.path().join("snapshots")).unwrap();
         let log = Log::open(&folder.path().join("log.redb")).unwrap();
-        Ok((folder, LogStore(log), MachineStore(machine)))
+        Ok((folder, LogStore(log), MachineStore { machine, pin: Pin::default() }))
     }
 }
 
