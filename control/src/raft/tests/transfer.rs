@@ -67,8 +67,9 @@ fn parts(folder: &Path) -> Vec<String> {
 async fn a_transfer_goes_on_where_it_broke_off() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let sender = Node::start(folder.path(), 1, anywhere(), vec![], bootstrap()).await.unwrap();
-    // It belongs to no group yet, and asks nobody to take it in.
-    let receiver = Node::start(other.path(), 2, anywhere(), vec![], None).await.unwrap();
+    // It belongs to no group yet, and finds nobody to take it in.
+    let nowhere = uri("127.0.0.1:1".parse().unwrap());
+    let receiver = Node::start(other.path(), 2, anywhere(), vec![nowhere], None).await.unwrap();
     let join = Join {
         node: receiver.id,
         name: "late".to_owned(),
@@ -150,8 +151,8 @@ async fn the_leader_sends_only_what_a_late_node_lacks() {
 
     let late = Node::start(other.path(), 2, anywhere(), vec![uri(leader.address)], None).await.unwrap();
     late.until("it catches up", |group| group.state().kv_get("large/1").is_some()).await;
-    let storage = late.group.storage();
-    assert_eq!((storage.installs, storage.received), (1, file.size - half as u64));
+    late.until("that was by a snapshot", |group| group.storage().installs == 1).await;
+    assert_eq!(late.group.storage().received, file.size - half as u64);
     late.stop().await;
     leader.stop().await;
 }
