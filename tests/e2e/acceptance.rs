@@ -10,6 +10,8 @@ mod http;
 mod joining;
 mod strangers;
 
+pub(crate) use fleet::Fleet;
+
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 

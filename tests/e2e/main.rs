@@ -23,6 +23,7 @@ mod events;
 mod flood;
 mod frozen;
 mod kv;
+mod linear;
 mod middlebox;
 mod moves;
 mod netns;
