@@ -229,11 +229,6 @@ impl Connection {
         let response = response.map_err(|error| Failed::new(Exit::Unreachable, format!("{lost} ({error})")))?;
         if response.status().is_success() { Ok(response) } else { Err(problem::read(response).await.into()) }
     }
-
-    /// Sends a request and takes all of its answer.
-    pub(crate) async fn bytes(&mut self, call: Call) -> anyhow::Result<Bytes> {
-        Ok(self.send(call).await?.into_body().collect().await?.to_bytes())
-    }
 }
 
 /// An answer whose body is still to come.

@@ -15,7 +15,7 @@ pub(crate) enum Bench {
     Push(Push),
     /// Thousands of idle workers on one control node: memory, pings, and how soon all are back after it was killed
     Workers(Workers),
-    /// Writes and reads of three control nodes, beside the disk and the bare HTTP server
+    /// Writes and reads of three control nodes, beside etcd or ZooKeeper, the disk and the bare HTTP server
     Kv(Kv),
     /// The other end of a connection; started by the benchmarks
     #[command(hide = true)]
@@ -80,6 +80,11 @@ impl Pace {
     /// The pace that was asked for.
     pub(crate) fn wanted(self) -> Self {
         if self.quick { Self { rounds: 1, time: Duration::from_millis(50), ..self } } else { self }
+    }
+
+    /// Whether nothing is to be measured.
+    pub(crate) const fn is_quick(self) -> bool {
+        self.quick
     }
 }
 
@@ -160,6 +165,25 @@ impl Workers {
     }
 }
 
+/// Another store that is installed on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Peer {
+    /// etcd (apt-get install etcd-server)
+    Etcd,
+    /// ZooKeeper (apt-get install zookeeperd)
+    Zookeeper,
+}
+
+impl Peer {
+    /// As it is typed.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::Zookeeper => "zookeeper",
+        }
+    }
+}
+
 /// `longshore bench kv`
 #[derive(Debug, Args)]
 pub(crate) struct Kv {
@@ -172,4 +196,15 @@ pub(crate) struct Kv {
     /// Where the nodes keep their data: the disk to be measured [default: a temporary folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// Three nodes of these too, started here, in the same run; the first is the one to compare with
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) peer: Vec<Peer>,
+    /// Instead: a node's memory with so many keys, and the time until the killed cluster answers again
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=900_000))]
+    #[arg(conflicts_with_all = ["rounds", "time", "quick", "clients"])]
+    pub(crate) keys: Option<u32>,
+    /// Instead: so often, how long no write is acknowledged after the leader was killed
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=99))]
+    #[arg(conflicts_with_all = ["rounds", "time", "clients", "keys"])]
+    pub(crate) kills: Option<u32>,
 }

@@ -47,12 +47,7 @@ pub(super) struct Place {
 impl Children {
     /// Prepares secrets; starts nothing.
     pub(super) fn new(place: Option<&Path>) -> anyhow::Result<Self> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("longshore-bench-");
-        let folder = match place {
-            Some(place) => builder.tempdir_in(place).with_context(|| format!("cannot write to {}", place.display()))?,
-            None => builder.tempdir()?,
-        };
+        let folder = folder(place)?;
         let dir = folder.path().join("made");
         init::write_all(&Init { dir, cluster: CLUSTER.to_owned(), iterations: MIN_ITERATIONS })?;
         Ok(Self { folder, running: Vec::new(), log: "warn", apis: Vec::new(), listening: Vec::new() })
@@ -73,9 +68,14 @@ impl Children {
         Ok(Secret::from_file(self.made(&format!("{}.secret", role.name())))?)
     }
 
+    /// Where the API of control node `index` listens.
+    pub(super) fn api_address(&self, index: usize) -> anyhow::Result<SocketAddr> {
+        self.apis.get(index).copied().context("there is no such control node")
+    }
+
     /// The API of control node `index`.
     pub(super) fn api(&self, index: usize) -> anyhow::Result<Client> {
-        let address = self.apis.get(index).context("there is no such control node")?;
+        let address = self.api_address(index)?;
         // An address that is not this machine's own asks for a token; the socket does not, and no namespace hides it.
         let socket = self.folder.path().join(format!("control-{}", index + 1)).join("api.sock");
         let place = if address.ip().is_loopback() {
@@ -224,9 +224,19 @@ impl Children {
     }
 }
 
+/// A folder in this place, thrown away at the end.
+pub(super) fn folder(place: Option<&Path>) -> anyhow::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("longshore-bench-");
+    match place {
+        Some(place) => builder.tempdir_in(place).with_context(|| format!("cannot write to {}", place.display())),
+        None => Ok(builder.tempdir()?),
+    }
+}
+
 /// An address that nobody has at this moment. Not one of those that the system gives to who dials: while a killed node is
 /// away, one of ten thousand workers that dial would get it, and be connected to itself.
-fn free_address() -> anyhow::Result<SocketAddr> {
+pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
     const PORTS: std::ops::Range<u16> = 10_000..30_000;
     /// Where the next search begins, so that no two get the same before they use it.
     static NEXT: AtomicU16 = AtomicU16::new(0);

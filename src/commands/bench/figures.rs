@@ -109,12 +109,13 @@ pub(super) struct Case {
     name: String,
     unit: &'static str,
     main: Main,
-    floors: &'static [&'static str],
+    floors: Vec<&'static str>,
     rounds: Vec<(Figures, Vec<Figures>)>,
 }
 
 impl Case {
-    pub(super) fn new(name: impl Into<String>, unit: &'static str, floors: &'static [&'static str]) -> Self {
+    pub(super) fn new(name: impl Into<String>, unit: &'static str, floors: &[&'static str]) -> Self {
+        let floors = floors.to_vec();
         Self { name: name.into(), unit, main: Main::Rate, floors, rounds: Vec::new() }
     }
 

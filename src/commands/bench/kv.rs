@@ -1,26 +1,33 @@
-//! `bench kv`: writes and reads over HTTP on three control nodes. Floor of a write: a synced append of 256 bytes on the same
-//! disk, one after the other. Floor of a read: the same connections asking for `/livez`.
+//! `bench kv`: writes and reads on three control nodes, beside the installed etcd or ZooKeeper, and beside the floor. Floor of a
+//! write: a synced append of 256 bytes on the same disk, one after the other. Floor of a read: the same number of connections
+//! asking for `/livez`.
+//!
+//! Every store's clients are equally light, and spread over its nodes in the same way: the first one is at the leader.
 
-use super::children::Children;
-use super::figures::{Case, Round};
+mod etcd;
+mod gap;
+mod http;
+mod http2;
+mod keys;
+mod line;
+mod node;
+mod store;
+mod zookeeper;
+
+use super::figures::{Case, Figures, Round};
 use super::load::{AsyncOperation, closed_loop};
 use crate::args::bench::Kv;
-use crate::client::{Call, Connection, bytes};
 use crate::output::Progress;
 use anyhow::Context as _;
-use hyper::Method;
-use longshore_wire::Transport;
-use serde_json::Value;
 use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use store::{Client, Kind, Store};
 
-/// Control nodes.
+/// Nodes of every store.
 const NODES: usize = 3;
-/// Bytes of a value.
-const VALUE: usize = 64;
-/// Bytes of an append of the floor.
-const APPEND: usize = 256;
+/// Bytes of a value, and of an append of the floor.
+const VALUE: usize = 256;
 
 /// What a case does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,74 +50,107 @@ impl What {
         }
     }
 
-    const fn floor(self) -> &'static [&'static str] {
+    const fn floor(self) -> &'static str {
         match self {
-            Self::Put => &["fdatasync of 256 bytes, one after the other"],
-            _ => &["livez over the same connections"],
+            Self::Put => "fdatasync of 256 bytes, one after the other",
+            _ => "livez",
         }
     }
 }
 
+/// The key of this number.
+fn key(number: u32) -> String {
+    format!("bench/{number:06}")
+}
+
 pub(super) async fn kv(args: &Kv) -> anyhow::Result<Vec<Case>> {
-    let pace = args.pace.wanted();
-    let mut children = Children::new(args.data.as_deref())?;
-    for _ in 0..NODES {
-        children.control(&[Transport::Tls])?;
+    let place = args.data.as_deref();
+    // A peer that is missing is noticed first.
+    let mut stores = Vec::new();
+    for peer in &args.peer {
+        stores.push(Store::peer(*peer, place).await?);
     }
-    let voters = |members: &[Value]| members.iter().filter(|member| member["role"] == "voter").count() == NODES;
-    children.wait("/v1/cluster", voters).await?;
-    let mut cases: Vec<(What, u32, Case)> = Vec::new();
+    stores.insert(0, Store::ours(place).await?);
+    match (args.keys, args.kills) {
+        (Some(count), _) => keys::keys(count, stores).await,
+        (None, Some(kills)) => gap::gaps(args, kills, stores).await,
+        (None, None) => rates(args, stores).await,
+    }
+}
+
+async fn rates(args: &Kv, stores: Vec<Store>) -> anyhow::Result<Vec<Case>> {
+    let pace = args.pace.wanted();
+    let peers: Vec<&'static str> = stores.iter().skip(1).map(Store::name).collect();
+    let mut cases: Vec<(What, usize, Case)> = Vec::new();
     for what in What::CASES {
         for clients in &args.clients {
             let name = format!("{}, {clients} client{}", what.name(), if *clients == 1 { "" } else { "s" });
-            cases.push((what, *clients, Case::new(name, "operations/s", what.floor())));
+            let floors: Vec<&'static str> = peers.iter().copied().chain([what.floor()]).collect();
+            cases.push((what, *clients as usize, Case::new(name, "operations/s", &floors)));
         }
     }
     let most = args.clients.iter().max().copied().unwrap_or(1);
-    let mut pool = clients(&children, most).await?;
-    // Every key is there before it is read.
-    pool = once(pool, What::Put).await?;
+    let mut sides = Vec::new();
+    for store in &stores {
+        sides.push(Side::open(store, store.kind(), most).await?);
+    }
+    let ours = stores.first().context("ours is always there")?;
+    let mut livez = Side::open(ours, Kind::Http, most).await?;
+    let folder = super::children::folder(args.data.as_deref())?;
     let mut progress = Progress::new("measuring", u64::from(pace.rounds) * cases.len() as u64);
     for _ in 0..pace.rounds {
         for (what, count, case) in &mut cases {
-            let rest = pool.split_off(*count as usize);
-            let (ours, busy) = closed_loop(pool, pace.time, Operation(*what)).await?;
-            let (floor, busy) = match what {
-                What::Put => (sync_floor(children.folder(), pace.time).await?, busy),
-                _ => closed_loop(busy, pace.time, Operation(What::Livez)).await?,
-            };
-            pool = busy;
-            pool.extend(rest);
-            // Clients come back in the order in which they ended; the nodes shall be used evenly by the few as well.
-            pool.sort_by_key(|client| client.number);
-            case.add(ours.figures(), [floor.figures()]);
+            let mut figures = Vec::new();
+            for side in &mut sides {
+                figures.push(side.round(*what, *count, pace.time).await?);
+            }
+            figures.push(match what {
+                What::Put => sync_floor(folder.path(), pace.time).await?.figures(),
+                _ => livez.round(What::Livez, *count, pace.time).await?,
+            });
+            let ours = figures.remove(0);
+            case.add(ours, figures);
             progress.add(1);
         }
     }
     Ok(cases.into_iter().map(|(_, _, case)| case).collect())
 }
 
+/// The clients of one store.
+struct Side {
+    name: &'static str,
+    pool: Vec<OneClient>,
+}
+
 /// One client with its own connection and key.
 struct OneClient {
     number: u32,
-    connection: Connection,
+    client: Client,
 }
 
-async fn clients(children: &Children, count: u32) -> anyhow::Result<Vec<OneClient>> {
-    let mut all = Vec::new();
-    for number in 0..count {
-        let connection = children.api(number as usize % NODES)?.connect().await?;
-        all.push(OneClient { number, connection });
+impl Side {
+    /// Connects; every client's key is written once, so that it is there before it is read.
+    async fn open(store: &Store, kind: Kind, count: u32) -> anyhow::Result<Self> {
+        let leader = store.leader().await?;
+        let mut pool = Vec::new();
+        for number in 0..count {
+            let mut client = kind.connect(store.address((leader + number as usize) % NODES)?).await?;
+            client.run(What::Put, number).await?;
+            pool.push(OneClient { number, client });
+        }
+        Ok(Self { name: store.name(), pool })
     }
-    Ok(all)
-}
 
-async fn once(clients: Vec<OneClient>, what: What) -> anyhow::Result<Vec<OneClient>> {
-    let mut done = Vec::new();
-    for client in clients {
-        done.push(Operation(what).run(client).await?);
+    async fn round(&mut self, what: What, count: usize, time: Duration) -> anyhow::Result<Figures> {
+        let rest = self.pool.split_off(count);
+        let busy = std::mem::take(&mut self.pool);
+        let (round, busy) = closed_loop(busy, time, Operation(what)).await.context(self.name)?;
+        self.pool = busy;
+        self.pool.extend(rest);
+        // Clients come back in the order in which they ended; the nodes shall be used evenly by the few as well.
+        self.pool.sort_by_key(|client| client.number);
+        Ok(round.figures())
     }
-    Ok(done)
 }
 
 /// One operation of one client.
@@ -119,14 +159,7 @@ struct Operation(What);
 
 impl AsyncOperation<OneClient> for Operation {
     async fn run(&self, mut client: OneClient) -> anyhow::Result<OneClient> {
-        let key = format!("/v1/kv/bench/{}", client.number);
-        let call = match self.0 {
-            What::Put => Call::new(Method::PUT, key).body(bytes(vec![b'x'; VALUE])),
-            What::Get => Call::get(key),
-            What::GetLocal => Call::get(key + "?consistency=local"),
-            What::Livez => Call::get("/livez"),
-        };
-        client.connection.bytes(call).await.with_context(|| format!("client {}", client.number))?;
+        client.client.run(self.0, client.number).await.with_context(|| format!("client {}", client.number))?;
         Ok(client)
     }
 }
@@ -140,7 +173,7 @@ async fn sync_floor(folder: &Path, time: Duration) -> anyhow::Result<Round> {
         let mut latencies = Vec::new();
         while start.elapsed() < time {
             let begin = Instant::now();
-            file.write_all(&[b'x'; APPEND])?;
+            file.write_all(&[b'x'; VALUE])?;
             file.sync_data()?;
             latencies.push(begin.elapsed());
         }
