@@ -63,3 +63,36 @@ fn a_push_stands_beside_a_copy_and_the_digests() {
         assert_eq!(case["floor"]["name"], "bare copy", "{case}");
     }
 }
+
+#[test]
+fn the_store_stands_beside_its_floors() {
+    let cases = cases(&["kv", "--clients", "1,4"]);
+    assert_eq!(cases.len(), 6);
+    for case in &cases {
+        assert!(case["ours"]["rate"].as_f64().unwrap() > 0.0 && case["ratio"].as_f64().unwrap() > 0.0, "{case}");
+    }
+    assert_eq!(case(&cases, "get local, 4 clients")["floor"]["name"], "livez");
+}
+
+#[test]
+fn the_store_stands_beside_etcd() {
+    if Command::new("etcd").arg("--version").output().is_err() {
+        return println!("skipped: etcd is not installed");
+    }
+    let cases = cases(&["kv", "--clients", "3", "--peer", "etcd"]);
+    for case in &cases {
+        assert_eq!(case["floor"]["name"], "etcd", "{case}");
+        assert!(case["floor"]["rate"].as_f64().unwrap() > 0.0 && case["ratio"].as_f64().unwrap() > 0.0, "{case}");
+    }
+}
+
+#[test]
+fn a_peer_that_is_missing_is_named() {
+    let output = Command::new(BINARY)
+        .args(["bench", "kv", "--quick", "--peer", "etcd"])
+        .env("PATH", "/nonexistent")
+        .output()
+        .expect("the built program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("apt-get install etcd-server"), "{said}");
+}
