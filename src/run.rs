@@ -17,8 +17,9 @@ pub(crate) use signals::Signals;
 
 use crate::args::local::Run;
 use crate::error::{Exit, Failed};
+use longshore_config::Parting;
 use longshore_wire::Role;
-use roles::Roles;
+use roles::{End, Roles};
 use std::time::Duration;
 
 /// Time for a graceful end: a task's ten seconds, and a little for the rest.
@@ -36,23 +37,25 @@ pub(crate) async fn run(args: &Run) -> anyhow::Result<()> {
         roles = starting => roles?,
         signal = signals.wanted() => return Err(Failed::new(Exit::Failed, format!("{signal} while starting")).into()),
     };
-    let fault = tokio::select! {
-        fault = roles.stopped() => Some(fault),
+    let end = tokio::select! {
+        end = roles.stopped() => Some(end),
         signal = signals.wanted() => {
             tracing::info!(signal, "stopping; a second signal ends the process at once");
             None
         }
     };
+    // Only who was asked to end leaves; who has left, or is broken, just ends.
+    let parting = if end.is_none() { config.control.on_stop } else { Parting::Stay };
     tokio::select! {
-        () = roles.stop(STOP_DEADLINE) => {}
+        () = roles.stop(STOP_DEADLINE, parting) => {}
         signal = signals.wanted_again() => {
             tracing::warn!(signal, "ended at once; tasks may go on");
             end_now();
         }
     }
-    match fault {
-        Some(fault) => Err(Failed::new(Exit::Failed, fault).into()),
-        None => {
+    match end {
+        Some(End::Fault(fault)) => Err(Failed::new(Exit::Failed, fault).into()),
+        Some(End::Left) | None => {
             tracing::info!("stopped");
             Ok(())
         }

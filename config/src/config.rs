@@ -169,6 +169,19 @@ pub struct Dns {
 pub struct Control {
     /// How many control nodes vote; odd. Used when the cluster is bootstrapped.
     pub voters: u32,
+    /// What becomes of the node's membership when its process is asked to end.
+    pub on_stop: Parting,
+}
+
+/// What becomes of a control node's membership when its process is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Parting {
+    /// It stays a member, and comes back as who it was.
+    #[default]
+    Stay,
+    /// It leaves the cluster.
+    Leave,
 }
 
 /// Of the worker role.

@@ -1,7 +1,7 @@
 //! One source of configuration: every key optional. The single list of keys that exist.
 
 use crate::values::{List, NameServer, Span};
-use crate::{ApiTls, Listen, Loopback, NoProxyRule, OnStop, ProxyUrl};
+use crate::{ApiTls, Listen, Loopback, NoProxyRule, OnStop, Parting, ProxyUrl};
 use longshore_wire::uri::TlsVerify;
 use longshore_wire::{ClusterUri, Labels, Role};
 use serde::Deserialize;
@@ -116,6 +116,7 @@ sections! {
     }
     control ControlFile {
         voters: u32, Number;
+        on_stop: Parting, Text;
     }
     worker WorkerFile {
         runtimes: List<String>, Texts;

@@ -21,7 +21,8 @@ mod suggest;
 mod values;
 
 pub use config::{
-    Api, ApiTls, Auth, Cluster, Config, Control, Dns, Limits, Loopback, Node, OnStop, Snapshots, Timers, Tls, Worker,
+    Api, ApiTls, Auth, Cluster, Config, Control, Dns, Limits, Loopback, Node, OnStop, Parting, Snapshots, Timers, Tls,
+    Worker,
 };
 pub use error::ConfigError;
 pub use listen::Listen;

@@ -2,8 +2,8 @@
 
 use crate::config::{Api, Auth, Cluster, Control, Dns, Limits, Node, Snapshots, Timers, Tls, Worker};
 use crate::file::{
-    AuthFile, ClusterFile, DnsFile, File, LimitsFile, NodeFile, ProxyFile, SnapshotsFile, TimersFile, TlsFile,
-    WorkerFile,
+    AuthFile, ClusterFile, ControlFile, DnsFile, File, LimitsFile, NodeFile, ProxyFile, SnapshotsFile, TimersFile,
+    TlsFile, WorkerFile,
 };
 use crate::proxy::Variables;
 use crate::values::Span;
@@ -37,7 +37,7 @@ pub(crate) fn resolve(path: &Path, file: File, variables: &Variables) -> Result<
             tls: file.api.tls.unwrap_or_default(),
         },
         dns: dns(file.dns),
-        control: check.control(file.control.voters)?,
+        control: check.control(&file.control)?,
         worker: check.worker(file.worker)?,
         limits: check.limits(&file.limits)?,
         snapshots: check.snapshots(file.snapshots)?,
@@ -169,10 +169,10 @@ impl Check<'_> {
         Ok(Tls { cert_file, key_file, ca_file, pin_file, verify })
     }
 
-    fn control(&self, voters: Option<u32>) -> Result<Control, ConfigError> {
-        let voters = voters.unwrap_or(3);
+    fn control(&self, file: &ControlFile) -> Result<Control, ConfigError> {
+        let voters = file.voters.unwrap_or(3);
         if voters % 2 == 1 && voters <= MAX_VOTERS {
-            return Ok(Control { voters });
+            return Ok(Control { voters, on_stop: file.on_stop.unwrap_or_default() });
         }
         let why =
             format!("{voters} is not an odd number from 1 to {MAX_VOTERS}; an even one tolerates no more failures");

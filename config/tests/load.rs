@@ -1,7 +1,7 @@
 //! Files and environment as an operator writes them.
 #![allow(clippy::unwrap_used)]
 
-use longshore_config::{Config, ConfigError, OnStop, ProxySource, load};
+use longshore_config::{Config, ConfigError, OnStop, Parting, ProxySource, load};
 use longshore_wire::uri::TlsVerify;
 use longshore_wire::{Role, Transport};
 use std::fs;
@@ -69,7 +69,7 @@ fn defaults_and_values() {
     assert_eq!(config.auth.credential, "worker");
     assert_eq!(config.tls.verify, TlsVerify::Binding);
     assert_eq!(config.timers.ping_deadline, Duration::from_millis(3750));
-    assert_eq!(config.worker.on_stop, OnStop::Keep);
+    assert_eq!((config.worker.on_stop, config.control.on_stop), (OnStop::Keep, Parting::Stay));
     assert!(config.listen.is_empty() && config.proxy.is_none());
 }
 

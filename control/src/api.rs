@@ -3,6 +3,7 @@
 //! | path | methods |
 //! |---|---|
 //! | `/v1/cluster`, `/v1/cluster/voters` | GET; GET, PUT `{voters}` |
+//! | `/v1/cluster/leave` | POST: this node leaves the cluster for good, and stops |
 //! | `/v1/events?after=&follow=` | GET: server-sent events; `Last-Event-ID` |
 //! | `/v1/nodes?where=`, `/v1/nodes/N`, `/v1/nodes/N/request` | GET; GET, DELETE; POST `{class, body, timeout_ms, id}` |
 //! | `/v1/nodes/N/requests/ID?boot=` | GET: what became of a request |
@@ -52,6 +53,7 @@ pub(crate) use serve::ApiListener;
 use self::problem::Problem;
 use crate::blobs::{Blobs, Supply};
 use crate::credentials::Reporter;
+use crate::departure::Departure;
 use crate::dialback::DialBack;
 use crate::kv::Kv;
 use crate::peers::Peers;
@@ -91,6 +93,7 @@ pub(crate) struct Context {
     pub(crate) vitals: Examiner,
     pub(crate) requests: Requests,
     pub(crate) schedule: Schedule,
+    pub(crate) departure: Departure,
     pub(crate) stop: CancellationToken,
 }
 
@@ -102,6 +105,7 @@ pub(crate) fn router(context: Arc<Context>, guard: access::Guard) -> Router {
     Router::new()
         .route("/v1/cluster", get(cluster::status))
         .route("/v1/cluster/voters", get(cluster::voters).put(cluster::set_voters))
+        .route("/v1/cluster/leave", post(cluster::leave))
         .route("/v1/events", get(events::events))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/connect", post(nodes::connect))

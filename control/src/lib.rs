@@ -17,6 +17,7 @@ mod blobs;
 mod client_link;
 mod clock;
 mod credentials;
+mod departure;
 mod dialback;
 mod drain;
 mod founding;

@@ -16,6 +16,8 @@ use tokio_util::task::TaskTracker;
 pub enum StopReason {
     /// It was asked to.
     Requested,
+    /// It has left the cluster for good.
+    Left,
     /// A part of it ended by itself; the node cannot go on without it.
     Fault {
         /// Which part.
@@ -29,6 +31,7 @@ impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Requested => f.write_str("stopped as asked"),
+            Self::Left => f.write_str("left the cluster"),
             Self::Fault { part, detail } => write!(f, "the {part} has failed: {detail}"),
         }
     }
@@ -84,6 +87,11 @@ impl Loops {
     /// Reports that a part of the node has failed. The first report stands.
     pub(crate) fn fail(&self, part: &str, detail: impl Into<String>) {
         self.end(StopReason::Fault { part: part.to_owned(), detail: detail.into() });
+    }
+
+    /// Reports that the node has left its cluster, and must stop.
+    pub(crate) fn leave(&self) {
+        self.end(StopReason::Left);
     }
 
     fn end(&self, reason: StopReason) {

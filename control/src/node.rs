@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! start:  data folder → archives → sockets → peers → group → proxies, KV, reach → loops, listeners, API
+//! leave:  workers go to other nodes, the leadership, the vote, the record; then a stop
 //! stop:   1. workers go to other nodes   2. listeners, API and loops (requests under way have 2 s)
 //!         3. sessions of workers and clients   4. sessions among control nodes   5. the group
 //! ```
@@ -12,6 +13,7 @@ use crate::accept::{self, Reception};
 use crate::api::{self, ApiError, ApiListener};
 use crate::blobs::{Blobs, Supply};
 use crate::credentials::{Reporter, Sessions};
+use crate::departure::Departure;
 use crate::dialback::DialBack;
 use crate::drain::Drain;
 use crate::identity::{DataFolder, FolderError, random_ulid};
@@ -35,11 +37,12 @@ use longshore_transport::{
 };
 use longshore_wire::credential::{DEFAULT_ITERATIONS, Verifier};
 use longshore_wire::peer::Join;
-use longshore_wire::{ClusterUri, NodeId, RequestId, Role, Transport};
+use longshore_wire::{ClusterUri, Failure, NodeId, RequestId, Role, Transport};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// A session between two control nodes carries the tunnels and requests of many workers.
 const PEER_STREAMS: usize = 4096;
@@ -108,6 +111,7 @@ pub struct ControlNode {
     loops: Loops,
     /// Knows the group and the sessions with other control nodes, too.
     drain: Drain,
+    departure: Departure,
     api: Vec<ApiListen>,
     listening: Vec<(Transport, SocketAddr)>,
 }
@@ -192,8 +196,8 @@ impl ControlNode {
             dialling,
         };
         let (api, listening) = (sockets.api.iter().map(ApiListener::address).collect(), sockets.listening.clone());
-        let drain = parts.run(sockets);
-        Ok(Self { folder, loops, drain, api, listening })
+        let (drain, departure) = parts.run(sockets);
+        Ok(Self { folder, loops, drain, departure, api, listening })
     }
 
     /// Where the API listens.
@@ -214,6 +218,15 @@ impl ControlNode {
     /// Resolves when the node has stopped, or cannot go on: then [`ControlNode::stop`] should follow.
     pub async fn stopped(&self) -> StopReason {
         self.loops.stopped().await
+    }
+
+    /// Leaves the cluster for good, within about `deadline`: short id and vote are free then. [`ControlNode::stop`] should
+    /// follow. A later start on the same folder joins again.
+    ///
+    /// # Errors
+    /// When the cluster needs this node, or nobody can let it go.
+    pub async fn leave(&self, deadline: Duration) -> Result<(), Failure> {
+        self.departure.leave(deadline).await
     }
 
     /// Stops the node in order, within about `deadline`. A second call finds nothing left to do.
@@ -328,16 +341,18 @@ struct Services {
 }
 
 impl Parts {
-    fn run(self, sockets: Sockets) -> Drain {
+    fn run(self, sockets: Sockets) -> (Drain, Departure) {
         let services = self.services();
         let reception = self.reception(&services);
         self.serve_peers(&services, &reception);
-        self.follow(&services);
+        let leaving = watch::Sender::new(false);
+        self.follow(&services, &leaving);
         let Self { me, cluster, schedule, blobs, peers, group, loops, dialling, .. } = self;
         let stop = loops.stop_token().clone();
         let Services { supply, proxies, reach, relays, kv, credentials, vitals, presence, .. } = services;
         let drain =
             Drain { me: me.node, group: group.clone(), peers: peers.clone(), proxies: proxies.clone(), presence };
+        let departure = Departure::new(drain.clone(), loops.clone(), leaving);
         let (discovery, dial) = dialling;
         let dialback = DialBack { reception: Arc::clone(&reception), discovery, dial };
         loops.spawn("worker dialler", dialback.clone().run(stop.clone()));
@@ -360,10 +375,11 @@ impl Parts {
             requests: api::Requests::default(),
             dialback,
             schedule,
+            departure: departure.clone(),
             stop,
         };
         serve_api(&loops, sockets.api, context);
-        drain
+        (drain, departure)
     }
 
     fn services(&self) -> Services {
@@ -422,11 +438,16 @@ impl Parts {
     }
 
     /// Spawns what follows the state, and what leads when this node does.
-    fn follow(&self, services: &Services) {
+    fn follow(&self, services: &Services, leaving: &watch::Sender<bool>) {
         let (loops, stop) = (&self.loops, self.loops.stop_token());
         loops.spawn("credential loop", services.sessions.clone().watch(stop.clone()));
         loops.spawn("archive loop", Arc::clone(&services.supply).run(stop.clone()));
-        follow_group(loops, &self.group, self.me.clone(), &services.proxies);
+        follow_group(loops, &self.group, &services.proxies);
+        let registering = register::run(self.group.clone(), self.me.clone(), leaving.subscribe(), stop.clone());
+        loops.spawn("registration loop", registering);
+        let (group, peers) = (self.group.clone(), self.peers.clone());
+        let returning = register::return_when_forgotten(group, peers, leaving.subscribe(), stop.clone());
+        loops.spawn("return loop", returning);
         let leading = Leading {
             me: self.me.node,
             group: self.group.clone(),
@@ -442,10 +463,9 @@ impl Parts {
 }
 
 /// Spawns what follows the group's state.
-fn follow_group(loops: &Loops, group: &Group, me: Join, proxies: &Proxies) {
+fn follow_group(loops: &Loops, group: &Group, proxies: &Proxies) {
     let stop = loops.stop_token();
     loops.spawn("control group", watch_group(group.clone(), loops.clone()));
-    loops.spawn("registration loop", register::run(group.clone(), me, stop.clone()));
     loops.spawn("ring loop", ring::follow(group.clone(), proxies.clone(), stop.clone()));
 }
 

@@ -226,6 +226,11 @@ impl Peers {
         self.0.tracker.spawn(join::run(self.clone(), done));
     }
 
+    /// Asks the connected nodes in turn to take this node in, once; `None` when there is none.
+    pub(crate) async fn ask_to_join(&self) -> Option<Result<(), Failure>> {
+        join::ask_all(self).await
+    }
+
     /// Ends all sessions, and waits for their conversations at most `deadline`.
     pub(crate) async fn stop(&self, deadline: Duration) {
         self.0.stop.cancel();

@@ -12,6 +12,13 @@ pub(crate) enum Cluster {
     Members,
     /// All nodes, then who joins, leaves and changes, as it happens
     Events(Events),
+    /// Show or set how many control nodes vote
+    Voters {
+        /// An odd number, at most 9; the control nodes beyond it follow without a vote
+        count: Option<u32>,
+    },
+    /// Have the control node whose API this is leave the cluster for good, and stop
+    Leave,
     /// Show or set how many bytes of keys and values the key-value store may hold
     Quota {
         /// Such as 512MiB or 2GiB; `default` for 1GiB

@@ -15,6 +15,8 @@ pub(super) async fn cluster(remote: &Remote, args: &Cluster) -> anyhow::Result<(
         Cluster::Events(args) => return events::events(remote, args).await,
         Cluster::Quota { size } => return limits(remote, "quota", size.map(|Setting(size)| json!(size))).await,
         Cluster::Brake { writes } => return limits(remote, "brake", writes.map(|Setting(writes)| json!(writes))).await,
+        Cluster::Voters { count } => return voters(remote, *count).await,
+        Cluster::Leave => return leave(remote).await,
         Cluster::Status | Cluster::Members => (),
     }
     let status = remote.client.json(Call::get("/v1/cluster")).await?;
@@ -26,6 +28,24 @@ pub(super) async fn cluster(remote: &Remote, args: &Cluster) -> anyhow::Result<(
         }),
         _ => remote.print(&status["members"], |list| members(remote, list)),
     }
+}
+
+/// Shows how many control nodes vote, after a change where that is wanted.
+async fn voters(remote: &Remote, wanted: Option<u32>) -> anyhow::Result<()> {
+    const PATH: &str = "/v1/cluster/voters";
+    let call = match wanted {
+        None => Call::get(PATH),
+        Some(voters) => Call::new(Method::PUT, PATH).body(bytes(json!({ "voters": voters }).to_string())),
+    };
+    let voters = remote.client.json(call).await?;
+    remote.print(&voters, |voters| {
+        output::line(&format!("{} wanted, {} now", cell(&voters["voters"]), items(&voters["now"]).len()))
+    })
+}
+
+async fn leave(remote: &Remote) -> anyhow::Result<()> {
+    let left = remote.client.json(Call::new(Method::POST, "/v1/cluster/leave")).await?;
+    remote.print(&left, |left| output::line(&format!("{} has left the cluster, and stops", cell(&left["id"]))))
 }
 
 /// Shows the limits of the key-value store, with one of them changed where that is wanted.

@@ -3,8 +3,8 @@
 use super::certificates::Certificates;
 use super::{control_options, worker_options};
 use crate::args::local::Run;
-use longshore_config::{ApiTls, Config};
-use longshore_control::{ApiListen, ControlNode, StartError};
+use longshore_config::{ApiTls, Config, Parting};
+use longshore_control::{ApiListen, ControlNode, StartError, StopReason};
 use longshore_wire::Role;
 use longshore_worker::Worker;
 use std::future::pending;
@@ -15,6 +15,14 @@ pub(super) struct Roles {
     control: Option<ControlNode>,
     worker: Option<Worker>,
     certificates: Certificates,
+}
+
+/// How a role ended that nobody asked to stop.
+pub(super) enum End {
+    /// The control node has left its cluster, as it was told.
+    Left,
+    /// Which role, and why.
+    Fault(String),
 }
 
 impl Roles {
@@ -45,7 +53,7 @@ impl Roles {
                     roles.worker = Some(worker);
                 }
                 Err(error) => {
-                    roles.stop(super::STOP_DEADLINE).await;
+                    roles.stop(super::STOP_DEADLINE, Parting::Stay).await;
                     return Err(error.into());
                 }
             }
@@ -66,11 +74,11 @@ impl Roles {
         Ok(ControlNode::start(options).await)
     }
 
-    /// Resolves when a role has ended by itself, which none should; says which and why.
-    pub(super) async fn stopped(&self) -> String {
+    /// Resolves when a role has ended by itself.
+    pub(super) async fn stopped(&self) -> End {
         let control = async {
             match &self.control {
-                Some(control) => control.stopped().await.to_string(),
+                Some(control) => control.stopped().await,
                 None => pending().await,
             }
         };
@@ -81,20 +89,27 @@ impl Roles {
             }
         };
         tokio::select! {
-            why = self.certificates.keep_fresh() => format!("certificates are not kept fresh: {why}"),
-            reason = control => format!("the control node has stopped: {reason}"),
-            () = worker => "the worker has stopped; its log says why".to_owned(),
+            why = self.certificates.keep_fresh() => End::Fault(format!("certificates are not kept fresh: {why}")),
+            reason = control => match reason {
+                StopReason::Left => End::Left,
+                reason => End::Fault(format!("the control node has stopped: {reason}")),
+            },
+            () = worker => End::Fault("the worker has stopped; its log says why".to_owned()),
         }
     }
 
     /// Stops the worker, which may still need its owner, then the control node.
-    pub(super) async fn stop(&self, deadline: Duration) {
+    pub(super) async fn stop(&self, deadline: Duration, parting: Parting) {
         if let Some(worker) = &self.worker {
             worker.stop(deadline).await;
         }
-        if let Some(control) = &self.control {
-            control.stop(deadline).await;
+        let Some(control) = &self.control else { return };
+        if parting == Parting::Leave
+            && let Err(failure) = control.leave(deadline).await
+        {
+            tracing::warn!(%failure, "this control node does not leave the cluster; it stops, and stays a member");
         }
+        control.stop(deadline).await;
     }
 }
 

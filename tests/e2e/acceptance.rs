@@ -8,6 +8,7 @@
 mod fleet;
 mod http;
 mod joining;
+mod parting;
 mod strangers;
 
 pub(crate) use fleet::Fleet;

@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 /// A `longshore cluster events` that runs.
-struct Follower {
+pub(crate) struct Follower {
     child: Child,
     told: Arc<Mutex<Vec<Value>>>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Follower {
-    fn start(cli: &Cli, more: &[&str]) -> Self {
+    pub(crate) fn start(cli: &Cli, more: &[&str]) -> Self {
         let mut child = cli.spawn(&[&["cluster", "events", "-o", "json"], more].concat());
         let (stdout, told) = (child.stdout.take().unwrap(), Arc::<Mutex<Vec<Value>>>::default());
         let told_here = Arc::clone(&told);
@@ -30,7 +30,7 @@ impl Follower {
         Self { child, told, reader: Some(reader) }
     }
 
-    fn told(&self) -> Vec<Value> {
+    pub(crate) fn told(&self) -> Vec<Value> {
         self.told.lock().unwrap().clone()
     }
 

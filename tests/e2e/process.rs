@@ -138,6 +138,11 @@ impl Process {
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.end()
+    }
+
+    /// Waits for it to end by itself.
+    pub(crate) fn end(&mut self) -> ExitStatus {
         let child = self.child.as_mut().expect("it runs");
         let status = wait_for(&format!("the end of {}", self.name), || {
             child.try_wait().unwrap().ok_or_else(|| "it still runs".to_owned())

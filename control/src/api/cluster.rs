@@ -35,6 +35,11 @@ pub(super) async fn set_voters(api: Api, body: Bytes) -> Answer {
     voters(api).await
 }
 
+pub(super) async fn leave(api: Api) -> Answer {
+    api.departure.leave_and_stop().await?;
+    Ok(axum::Json(json!({"id": api.me, "left": true})).into_response())
+}
+
 pub(super) async fn limits(api: Api) -> Answer {
     let state = api.group.state();
     let (used, quota) = state.kv_usage();

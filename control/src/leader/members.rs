@@ -1,4 +1,5 @@
-//! Keeps the membership of the Raft group: takes registered control nodes in, gives and takes votes, removes the removed.
+//! Keeps the membership of the Raft group: takes registered control nodes in, gives and takes votes, removes the removed and
+//! those that are away for long.
 //!
 //! One change at a time; what comes next is seen at the next look.
 
@@ -57,14 +58,39 @@ fn next_change(
     if let Some(joiner) = registered.difference(&members).find(|node| here(node)) {
         return Some(Change::AddLearner(*joiner));
     }
-    if let Some(removed) = members.difference(&registered).find(|node| **node != status.node) {
+    if let Some(removed) = status.learners.difference(&registered).next() {
         return Some(Change::Remove(*removed));
     }
     let wanted = state.cluster().map_or(1, |cluster| cluster.voters_wanted as usize);
+    let away = |node: &&NodeId| **node != status.node && standing(**node).away_for(grace);
+    let voters = wanted_voters(status, wanted, &registered, (here, away));
+    // Whoever is away for long takes no part, and is taken in again when it comes back: it keeps its record.
+    let absent = || status.learners.iter().find(away).map(|absent| Change::Remove(*absent));
+    voters.map(Change::SetVoters).or_else(absent)
+}
+
+/// Who should vote, if not those who do.
+fn wanted_voters(
+    status: &GroupStatus,
+    wanted: usize,
+    registered: &BTreeSet<NodeId>,
+    (here, away): (impl Fn(&NodeId) -> bool, impl Fn(&&NodeId) -> bool),
+) -> Option<BTreeSet<NodeId>> {
+    let mut voters = status.voters.clone();
     let caught_up = |node: &NodeId| matches!(status.lag.get(node), Some(Some(lag)) if *lag <= LAG);
     let healthy = status.learners.iter().find(|node| here(node) && caught_up(node));
-    let dead = status.voters.iter().find(|node| **node != status.node && standing(**node).away_for(grace));
-    let mut voters = status.voters.clone();
+    if let Some(removed) = status.voters.difference(registered).find(|node| **node != status.node) {
+        voters.remove(removed);
+        if voters.len() < wanted {
+            voters.extend(healthy);
+        }
+        // The removed one stops once it has no vote: those who are left must be able to go on without it.
+        if voters.iter().filter(|node| here(node)).count() * 2 > voters.len() {
+            return Some(voters);
+        }
+        voters.clone_from(&status.voters);
+    }
+    let dead = status.voters.iter().find(away);
     if voters.len() > wanted {
         // Whoever is away first, however short: a vote that the majority stands on must not be taken.
         let others = || status.voters.iter().rev().filter(|node| **node != status.node);
@@ -79,7 +105,7 @@ fn next_change(
         }
         voters.insert(*learner);
     }
-    Some(Change::SetVoters(voters))
+    Some(voters)
 }
 
 #[cfg(test)]
@@ -135,6 +161,11 @@ mod tests {
         }
     }
 
+    fn removal(number: u128) -> Proposal {
+        let command = Command::RemoveNode { node: id(number) };
+        Proposal { request_id: RequestId::from_u128(1000 + number), now_ms: 0, command }
+    }
+
     fn voters(numbers: &[u128]) -> Option<Change> {
         Some(Change::SetVoters(numbers.iter().map(|number| id(*number)).collect()))
     }
@@ -184,5 +215,30 @@ mod tests {
     fn the_removed_go_but_never_the_leader() {
         assert_eq!(next_change(&cluster(0), &status(&[1], &[]), here, GRACE), None);
         assert_eq!(next_change(&cluster(2), &status(&[1, 2], &[3]), here, GRACE), Some(Change::Remove(id(3))));
+        assert_eq!(next_change(&cluster(2), &status(&[1, 2, 3], &[]), here, GRACE), voters(&[1, 2]));
+        let mut state = cluster(4);
+        state.apply(9, &[removal(3)])[0].as_ref().unwrap();
+        assert_eq!(next_change(&state, &status(&[1, 2, 3], &[4]), here, GRACE), voters(&[1, 2, 4]), "in one step");
+    }
+
+    #[test]
+    fn a_voter_that_leaves_keeps_its_vote_while_the_others_are_no_majority() {
+        let mut state = cluster(4);
+        state.apply(9, &[removal(3)])[0].as_ref().unwrap();
+        let second_away = |node| if node == id(2) { Standing::Away(GRACE / 2) } else { here(node) };
+        assert_eq!(next_change(&state, &status(&[1, 2, 3], &[]), second_away, GRACE), Some(Change::AddLearner(id(4))));
+        assert_eq!(next_change(&cluster(2), &status(&[1, 2, 3], &[]), second_away, GRACE), None);
+        assert_eq!(next_change(&state, &status(&[1, 2, 3], &[4]), second_away, GRACE), voters(&[1, 2, 4]));
+    }
+
+    #[test]
+    fn an_absent_learner_takes_no_part_until_it_is_back() {
+        let state = cluster(4);
+        let third_away = |time| move |node| if node == id(3) { Standing::Away(time) } else { here(node) };
+        let group = status(&[1, 2, 4], &[3]);
+        assert_eq!(next_change(&state, &group, third_away(GRACE / 2), GRACE), None);
+        assert_eq!(next_change(&state, &group, third_away(GRACE), GRACE), Some(Change::Remove(id(3))));
+        assert_eq!(next_change(&state, &status(&[1, 2, 4], &[]), third_away(GRACE), GRACE), None);
+        assert_eq!(next_change(&state, &status(&[1, 2, 4], &[]), here, GRACE), Some(Change::AddLearner(id(3))));
     }
 }

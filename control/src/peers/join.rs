@@ -55,7 +55,7 @@ async fn ask_until_taken_in(peers: &Peers) {
 }
 
 /// Asks the connected nodes in turn; `None` when there is none.
-async fn ask_all(peers: &Peers) -> Option<Result<(), Failure>> {
+pub(super) async fn ask_all(peers: &Peers) -> Option<Result<(), Failure>> {
     let request = PeerRequest::Join(peers.0.options.join.clone());
     let mut last = None;
     for node in peers.connected() {

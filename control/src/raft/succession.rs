@@ -1,7 +1,8 @@
-//! Handing over the leadership before this node stops, so that nobody has to miss it first (Raft's thesis §3.10).
+//! Handing over leadership and vote before this node stops, so that nobody has to miss it first (Raft's thesis §3.10).
 
 use super::group::Group;
 use longshore_wire::NodeId;
+use openraft::async_runtime::WatchReceiver as _;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -24,6 +25,21 @@ impl Group {
             Ok(_) => tracing::info!(%successor, "the leadership has been handed over"),
             Err(_) => tracing::warn!(%successor, "the successor did not take over in time; the others will elect one"),
         }
+    }
+
+    /// Waits until this node has no vote, at most `limit`; says whether it has none. The newest membership tells, committed
+    /// or not: it follows upon one that both the former voters and the others have confirmed.
+    pub(crate) async fn until_voteless(&self, limit: Duration) -> bool {
+        let me = self.engine().0.node;
+        let mut metrics = self.engine().0.raft.metrics();
+        let gone = async {
+            while metrics.borrow_and_update().membership_config.membership().voter_ids().any(|voter| voter == me) {
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        timeout(limit, gone).await.is_ok()
     }
 
     /// A voter with a live session that lacks least, while this node leads.

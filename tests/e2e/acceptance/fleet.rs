@@ -3,7 +3,7 @@
 use super::http::{self, Answer};
 use super::within;
 use crate::cluster::Subnet;
-use crate::process::{BINARY, Process, wait_for};
+use crate::process::{BINARY, Cli, Process, wait_for};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -101,6 +101,11 @@ loopback = "open"
         SocketAddr::new(self.subnet.host(u8::try_from(index + 1).unwrap()), API_PORT)
     }
 
+    /// The command line on a node's API.
+    pub(crate) fn cli(&self, index: usize) -> Cli {
+        Cli::new(&format!("http://{}", self.api(index)))
+    }
+
     /// One call of a node's API.
     pub(crate) fn call(&self, index: usize, method: &str, path: &str, body: &[u8]) -> Result<Answer, String> {
         http::call(self.api(index), method, path, body)
@@ -126,13 +131,16 @@ loopback = "open"
         found.cloned().ok_or_else(|| format!("{name} is none of {members:#?}"))
     }
 
-    /// Waits until node 0 sees `count` live members and a leader.
+    /// Waits until node 0 sees `count` live members, as many voters as are wanted, and a leader.
     pub(crate) fn wait_members(&self, count: usize) {
         wait_for(&format!("{count} members"), || {
+            let wanted = self.get(0, "/v1/cluster/voters")?["voters"].as_u64().ok_or("no cluster yet")?;
             let members = self.members(0)?;
-            let live = members.iter().filter(|member| member["alive"] == true).count();
+            let live = members.iter().filter(|member| member["alive"] == true);
+            let voters = live.clone().filter(|member| member["role"] == "voter").count();
             self.leader(0)?;
-            if live == count { Ok(()) } else { Err(format!("{members:#?}")) }
+            let all = live.count() == count && voters == count.min(usize::try_from(wanted).unwrap());
+            if all { Ok(()) } else { Err(format!("{members:#?}")) }
         });
     }
 
