@@ -1,7 +1,7 @@
 //! A data folder for a control group that begins anew: after a restored snapshot, or after a lost quorum.
 //!
 //! ```text
-//! FOLDER/founding.tmp/{node-id, log.redb, snapshots}   written and synced
+//! FOLDER/founding.tmp/{node-id, log, log.redb, snapshots}   written and synced
 //! FOLDER/founding/…                                    renamed: from here on it counts
 //! FOLDER/…                                             moved into place; what stood there goes to FOLDER/before-ID/
 //! ```
@@ -21,8 +21,10 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-/// Name of the log's file in the data folder.
-pub(crate) const LOG_FILE: &str = "log.redb";
+/// Name of the log's folder in the data folder.
+pub(crate) const LOG_FOLDER: &str = "log";
+/// Name of the first release's log; the log keeps something of that name beside it.
+pub(crate) const FIRST_LOG: &str = "log.redb";
 /// Name of the folder of snapshots in it.
 pub(crate) const SNAPSHOT_FOLDER: &str = "snapshots";
 /// What is being written.
@@ -30,7 +32,7 @@ const UNFINISHED: &str = "founding.tmp";
 /// What is complete, and being moved into place.
 const FINISHED: &str = "founding";
 /// What is moved, in this order: the node id, which names the folder of what was there, comes last.
-const PARTS: [&str; 3] = [LOG_FILE, SNAPSHOT_FOLDER, identity::NODE_ID];
+const PARTS: [&str; 4] = [LOG_FOLDER, FIRST_LOG, SNAPSHOT_FOLDER, identity::NODE_ID];
 
 /// Why the folder cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +84,7 @@ pub(crate) async fn found(
     let snapshots = Snapshots::open(&unfinished.join(SNAPSHOT_FOLDER));
     let saved = snapshots.and_then(|snapshots| snapshots.save(&state, &meta));
     saved.map_err(fault(&unfinished, "writing the snapshot"))?;
-    write_log(&unfinished.join(LOG_FILE), position).await?;
+    write_log(&unfinished.join(LOG_FOLDER), position).await?;
     let id = format!("{node}\n");
     identity::write_atomically(&unfinished, identity::NODE_ID, id.as_bytes())
         .map_err(fault(&unfinished, "writing the node id"))?;
@@ -167,7 +169,8 @@ mod tests {
             let folder = parent.path();
             let former = DataFolder::open(folder).unwrap().node();
             fs::create_dir(folder.join(SNAPSHOT_FOLDER)).unwrap();
-            fs::write(folder.join(LOG_FILE), "the former log").unwrap();
+            fs::write(folder.join(LOG_FOLDER), "the former log").unwrap();
+            fs::write(folder.join(FIRST_LOG), "one before it").unwrap();
             let other = parent.path().join("other");
             fs::create_dir(&other).unwrap();
             let founded = found(&other, State::default(), Meta::default(), Some(former)).await.unwrap();
@@ -183,8 +186,8 @@ mod tests {
                 }
             }
             assert_eq!(DataFolder::open(folder).unwrap().node(), founded.node, "cut off after {moved} moves");
-            assert_eq!(fs::read_to_string(aside.join(LOG_FILE)).unwrap(), "the former log");
-            let log = Log::open(&folder.join(LOG_FILE)).unwrap();
+            assert_eq!(fs::read_to_string(aside.join(LOG_FOLDER)).unwrap(), "the former log");
+            let log = Log::open(&folder.join(LOG_FOLDER)).unwrap();
             assert_eq!(log.ends().0.map(|position| position.index), Some(founded.index));
             assert!(!finished.exists());
         }

@@ -4,7 +4,7 @@
 //! is then kept. What only lost nodes had stored is lost, and nobody can say what that was. Must never run beside the
 //! node itself, nor guess over damage.
 
-use crate::founding::{self, Founded, FoundingError, LOG_FILE, SNAPSHOT_FOLDER};
+use crate::founding::{self, Founded, FoundingError, LOG_FOLDER, SNAPSHOT_FOLDER};
 use crate::identity::{DataFolder, FolderError};
 use crate::log::{Log, LogError, Payload};
 use crate::machine::{Machine, MachineError, Meta, decode_proposals};
@@ -101,8 +101,8 @@ pub async fn recover(data: &Path) -> Result<(Remains, Founded), RecoverError> {
 }
 
 fn read(data: &Path) -> Result<Everything, RecoverError> {
-    let path = data.join(LOG_FILE);
-    if !path.exists() {
+    let path = data.join(LOG_FOLDER);
+    if !Log::exists(&path) {
         return Err(RecoverError::NoNode { path: data.to_owned() });
     }
     let folder = DataFolder::open(data)?;

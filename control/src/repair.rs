@@ -5,7 +5,7 @@
 //! the leader gives it the vote of the one that is gone after `timers.voter_grace`. Only a node that knows of others does
 //! that; a lone one refuses, since what it has may be all there is. Must never delete what it puts aside.
 
-use crate::founding::{LOG_FILE, SNAPSHOT_FOLDER};
+use crate::founding::{FIRST_LOG, LOG_FOLDER, SNAPSHOT_FOLDER};
 use crate::identity::{DataFolder, NODE_ID, write_atomically};
 use crate::raft::Group;
 use longshore_wire::NodeId;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 /// The members of the group as this node last knew them, one id a line: readable when nothing else is.
 const MEMBERS: &str = "members";
 /// What is put aside. The node id goes first: a crash behind that leaves a folder that nobody votes with.
-const PARTS: [&str; 4] = [NODE_ID, MEMBERS, LOG_FILE, SNAPSHOT_FOLDER];
+const PARTS: [&str; 5] = [NODE_ID, MEMBERS, LOG_FOLDER, FIRST_LOG, SNAPSHOT_FOLDER];
 
 /// Keeps the members file up to date until the node stops. A failure is logged: the file matters only after damage.
 pub(crate) async fn note_members(folder: PathBuf, group: Group, stop: CancellationToken) {
@@ -80,13 +80,13 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(parent.path()).unwrap();
         let me = folder.node();
-        fs::write(parent.path().join(LOG_FILE), "damaged").unwrap();
+        fs::write(parent.path().join(LOG_FOLDER), "damaged").unwrap();
         assert_eq!(set_aside(&folder).unwrap(), None, "it knows nobody");
         fs::write(parent.path().join(MEMBERS), format!("{me}\n")).unwrap();
         assert_eq!(set_aside(&folder).unwrap(), None, "it is alone");
         fs::write(parent.path().join(MEMBERS), format!("{me}\n{}\n", NodeId::from(5))).unwrap();
         let aside = set_aside(&folder).unwrap().unwrap();
-        assert_eq!(fs::read_to_string(aside.join(LOG_FILE)).unwrap(), "damaged");
+        assert_eq!(fs::read_to_string(aside.join(LOG_FOLDER)).unwrap(), "damaged");
         drop(folder);
         assert_ne!(DataFolder::open(parent.path()).unwrap().node(), me);
     }

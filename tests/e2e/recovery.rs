@@ -119,7 +119,7 @@ fn a_lost_quorum_is_recovered() {
     assert_eq!(String::from_utf8_lossy(&again.stdout), told, "looking changes nothing");
 
     let recovered = offline_json(&["recover", "--data", text(&folder), "--accept-lost-writes"]);
-    assert!(Path::new(recovered["founded"]["kept"].as_str().unwrap()).join("log.redb").exists(), "{recovered}");
+    assert!(Path::new(recovered["founded"]["kept"].as_str().unwrap()).join("log").exists(), "{recovered}");
     come_back(&mut cluster, &ids);
 
     assert_eq!(cluster.cli(2).json(&["kv", "get", "keep/7"]), kept, "value and revision");
@@ -194,10 +194,14 @@ fn damage_on_a_minority_is_mended_from_the_peers() {
     for (round, damage) in ["flip log", "cut log", "flip snapshot", "cut snapshot"].iter().enumerate() {
         let leader = wait_for("a leader", || cluster.leader_seen_by(0));
         let follower = (1..3).find(|index| *index != leader).unwrap();
-        cluster.controls[follower].kill();
         let folder = data(&cluster, follower + 1);
+        wait_for("the follower to know the others", || {
+            let known = std::fs::read_to_string(folder.join("members")).unwrap_or_default();
+            if known.lines().count() >= 3 { Ok(()) } else { Err(known) }
+        });
+        cluster.controls[follower].kill();
         let former = std::fs::read_to_string(folder.join("node-id")).unwrap().trim().to_owned();
-        let file = if damage.ends_with("log") { folder.join("log.redb") } else { newest_snapshot(&folder) };
+        let file = if damage.ends_with("log") { first_segment(&folder) } else { newest_snapshot(&folder) };
         spoil(&file, damage.starts_with("cut"));
         cluster.controls[follower].start(&[]);
         let name = file.file_name().unwrap().to_str().unwrap();
@@ -220,15 +224,20 @@ fn a_lone_damaged_node_refuses_and_touches_nothing() {
     cluster.controls[0].start(&["--bootstrap"]);
     wait_for("a leader", || cluster.leader_seen_by(0));
     cluster.controls[0].kill();
-    let (folder, file) = (data(&cluster, 1), data(&cluster, 1).join("log.redb"));
+    let (folder, file) = (data(&cluster, 1), first_segment(&data(&cluster, 1)));
     spoil(&file, true);
     let before = std::fs::read(&file).unwrap();
     let output = cluster.controls[0].command(&["run"]);
     let told = stderr(&output);
     assert!(!output.status.success() && told.contains("knows of no other control node"), "{told}");
-    assert!(told.contains("log.redb") && told.contains("snapshot restore"), "{told}");
+    assert!(told.contains(file.to_str().unwrap()) && told.contains("snapshot restore"), "{told}");
     assert_eq!(std::fs::read(&file).unwrap(), before);
     assert!(folder.join("node-id").exists());
+}
+
+fn first_segment(folder: &Path) -> PathBuf {
+    let items = std::fs::read_dir(folder.join("log")).unwrap().map(|item| item.unwrap().path());
+    items.min().expect("a segment")
 }
 
 fn newest_snapshot(folder: &Path) -> PathBuf {

@@ -15,6 +15,15 @@ pub(crate) enum LogError {
         /// The cause.
         cause: String,
     },
+    /// The disk has no room for the next segment. Nothing was written, what is stored can be read, and what is appended
+    /// once there is room again is stored.
+    #[error("{}: the disk has no room for the next segment of the Raft log: {cause}; make room there", path.display())]
+    NoSpace {
+        /// The segment's file.
+        path: PathBuf,
+        /// The cause.
+        cause: String,
+    },
     /// A stored value is not what was written.
     #[error("{}: {what} is damaged: {why}", path.display())]
     Damaged {

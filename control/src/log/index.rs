@@ -1,5 +1,7 @@
 //! What is known of the log without reading the file: its ends, the vote, and the newest entries.
 
+use super::item::Standing;
+use super::places::Places;
 use super::sizes::Sizes;
 use super::{Ballot, Entry, Position};
 use std::collections::BTreeMap;
@@ -23,6 +25,10 @@ pub(super) struct Index {
     tail_bytes: usize,
     /// Bytes of all entries, in memory or not.
     sizes: Sizes,
+    /// Where the synced entries stand.
+    pub(super) places: Places,
+    /// How often what was not synced had to be taken back: changes of an earlier era do not follow on what there is now.
+    pub(super) era: u64,
 }
 
 impl Index {
@@ -60,7 +66,21 @@ impl Index {
         }
     }
 
-    /// The file holds all entries below `next` now. Drops the oldest of them from memory when there are too many.
+    /// Takes back everything that is not synced.
+    pub(super) fn take_back(&mut self, synced: &Standing) {
+        self.era += 1;
+        self.tail.clear();
+        self.tail_bytes = 0;
+        self.sizes = Sizes::default();
+        for run in self.places.runs() {
+            self.sizes.add(run.last, run.place.size);
+        }
+        // What was purged in memory is gone there; a purge may be repeated.
+        let end = |position: &Option<Position>| position.map(|position| position.index);
+        self.last = [synced.last, self.purged].into_iter().max_by_key(end).flatten();
+    }
+
+    /// The segments hold all entries below `next` now. Drops the oldest of them from memory when there are too many.
     pub(super) fn shrink(&mut self, next: u64) {
         while self.tail_bytes > TAIL_BYTES {
             let Some(oldest) = self.tail.first_entry().filter(|oldest| *oldest.key() < next) else { break };

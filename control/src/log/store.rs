@@ -1,50 +1,54 @@
 //! The handle of the log.
 
+use super::disk::{Disk, Folder};
+use super::first_format;
+use super::folder;
+use super::frame::{self, Look};
 use super::index::Index;
-use super::record::is_newer;
-use super::writer::{self, Done, Job, Work};
-use super::{Ballot, Entry, LogError, Position, open_record};
+use super::item::{Item, Standing, Unread, items};
+use super::load::{self, Loaded};
+use super::places::Run;
+use super::segment::{Growth, Segment};
+use super::spare::Spares;
+use super::writer::{Done, Job, Work, Writer};
+use super::{Ballot, Entry, LogError, Position};
 use crate::histogram::Histogram;
-use redb::{Database, ReadableDatabase as _, TableDefinition};
-use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-pub(super) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-
-/// redb's page cache in bytes, instead of its 1 GiB: the log is written once and read from the tail in memory.
-const CACHE: usize = 4 * 1024 * 1024;
+/// Sizes of the segments.
+pub(super) const GROWTH: Growth = Growth { first: 1024 * 1024, largest: 16 * 1024 * 1024 };
 /// Jobs that may wait for the writer; then callers wait. openraft keeps few under way, so this is never the limit.
 const QUEUE: usize = 1024;
 
-/// The Raft log and vote. Cheap to clone; the file is closed by [`Log::close`], or when the last clone is dropped.
+/// The Raft log and vote. Cheap to clone; the files are closed by [`Log::close`], or when the last clone is dropped.
 #[derive(Clone)]
 pub(crate) struct Log(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    writer: Mutex<Option<Writer>>,
+    thread: Mutex<Option<Thread>>,
 }
 
-struct Writer {
+struct Thread {
     queue: mpsc::Sender<Job>,
-    thread: JoinHandle<()>,
+    handle: JoinHandle<()>,
 }
 
 /// What handle and writer thread share.
 pub(super) struct Shared {
     path: PathBuf,
-    /// `None` once closed.
-    database: RwLock<Option<Database>>,
+    segments: Mutex<BTreeMap<u64, Arc<Segment>>>,
     index: Mutex<Index>,
     pub(super) fault: OnceLock<LogError>,
     failed: CancellationToken,
+    /// Why there is no next segment, while there is none.
+    space: watch::Sender<Option<LogError>>,
     /// How long each write took until it was synced.
     pub(super) syncs: Histogram,
 }
@@ -54,14 +58,9 @@ impl Shared {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works with the open file.
-    pub(super) fn with_database<T>(&self, work: impl FnOnce(&Database) -> Result<T, LogError>) -> Result<T, LogError> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        database.as_ref().map_or(Err(LogError::Closed), work)
-    }
-
-    pub(super) fn io(&self, doing: &'static str, cause: &dyn fmt::Display) -> LogError {
-        LogError::Io { path: self.path.clone(), doing, cause: cause.to_string() }
+    /// The segments by their numbers, oldest first. Empty once closed.
+    pub(super) fn segments(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Segment>>> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers the first fault, and that it happened.
@@ -69,60 +68,54 @@ impl Shared {
         let _ = self.fault.set(fault.clone());
         self.failed.cancel();
     }
+}
 
-    fn open<T: DeserializeOwned>(&self, what: impl fmt::Display, record: &[u8]) -> Result<T, LogError> {
-        open_record(record).map_err(|why| match is_newer(record) {
-            true => LogError::Newer { path: self.path.clone(), what: what.to_string(), why },
-            false => self.damaged(what, why),
-        })
-    }
-
-    fn damaged(&self, what: impl fmt::Display, why: impl Into<String>) -> LogError {
-        LogError::Damaged { path: self.path.clone(), what: what.to_string(), why: why.into() }
-    }
+/// Reads the log in this folder, which must be there, and makes a writer for it.
+pub(super) fn load(path: &Path, disk: Arc<dyn Disk>, growth: Growth) -> Result<Writer, LogError> {
+    let Loaded { index, segments, current, end, next, spare } = load::load(&*disk, path)?;
+    let standing =
+        Standing { ballot: index.ballot, purged: index.purged, committed: index.committed, last: index.last };
+    let space = watch::Sender::new(None);
+    let spares = Spares::start(disk, path, growth, current.number, spare, space.clone())?;
+    let shared = Arc::new(Shared {
+        path: path.to_owned(),
+        segments: Mutex::new(segments),
+        index: Mutex::new(index),
+        fault: OnceLock::new(),
+        failed: CancellationToken::new(),
+        space,
+        syncs: Histogram::default(),
+    });
+    Ok(Writer { shared, spares, current, end, next, standing, buffer: Vec::new() })
 }
 
 impl Log {
-    /// Opens the log in this file, made when absent, and reads all of it once: damage shows now, not in an election.
+    /// Whether there is a log at this path, of whatever format.
+    pub(crate) fn exists(path: &Path) -> bool {
+        path.exists() || first_format::path(path).is_file()
+    }
+
+    /// Opens the log in this folder, made when absent, and reads all of it once: damage shows now, not in an election. A
+    /// log in the first release's format beside it is converted.
     ///
     /// # Errors
-    /// When the file cannot be opened or a stored value is damaged; says which.
+    /// When the files cannot be opened or something stored is damaged; says which.
     pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
-        let database = Database::builder().set_cache_size(CACHE).create(path);
-        let log = Self::over(path, database.map_err(|error| broken(path, &error))?)?;
-        if let Some(folder) = path.parent() {
-            // Without this a power cut could take the new file's name away.
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| opening(path, &error))?;
-        }
-        Ok(log)
+        folder::make(path)?;
+        Self::over(path, Arc::new(Folder::new(path)), GROWTH)
     }
 
-    /// The log in an open database; `path` is what errors name.
-    pub(super) fn over(path: &Path, database: Database) -> Result<Self, LogError> {
-        make_tables(&database).map_err(|error| opening(path, &error))?;
-        let shared = Shared {
-            path: path.to_owned(),
-            database: RwLock::new(Some(database)),
-            index: Mutex::default(),
-            fault: OnceLock::new(),
-            failed: CancellationToken::new(),
-            syncs: Histogram::default(),
-        };
-        let index = shared.with_database(|database| load(&shared, database))?;
-        *shared.index() = index;
-        let shared = Arc::new(shared);
+    /// The log on such a disk; `path` is what errors name.
+    pub(super) fn over(path: &Path, disk: Arc<dyn Disk>, growth: Growth) -> Result<Self, LogError> {
+        let writer = load(path, disk, growth)?;
+        let shared = writer.shared.clone();
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let thread = std::thread::Builder::new()
-            .name("raft-log".to_owned())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || writer::run(&shared, jobs)
-            })
-            .map_err(|error| opening(path, &error))?;
-        Ok(Self(Arc::new(Inner { shared, writer: Mutex::new(Some(Writer { queue, thread })) })))
+        let handle = std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || writer.run(jobs));
+        let handle = handle.map_err(|error| folder::fault(path, "opening", &error))?;
+        Ok(Self(Arc::new(Inner { shared, thread: Mutex::new(Some(Thread { queue, handle })) })))
     }
 
-    /// Closes the file, whoever still holds a clone: what is queued is written, everything after that fails as closed.
+    /// Closes the files, whoever still holds a clone: what is queued is written, everything after that fails as closed.
     /// Waits for that: not for a runtime's thread.
     pub(crate) fn close(&self) {
         self.0.close();
@@ -168,6 +161,12 @@ impl Log {
         self.0.shared.fault.get().cloned()
     }
 
+    /// Why the disk has no room for the next segment, while it has none. Changes still succeed until it is needed; then
+    /// they fail as [`LogError::NoSpace`], and succeed again once there is room.
+    pub(crate) fn space(&self) -> watch::Receiver<Option<LogError>> {
+        self.0.shared.space.subscribe()
+    }
+
     /// How long each write took until it was synced.
     pub(crate) fn syncs(&self) -> &Histogram {
         &self.0.shared.syncs
@@ -181,7 +180,7 @@ impl Log {
     /// Adds entries. They can be read when this returns; `done` is told when they are synced. Entries that have been
     /// purged already are passed over: a snapshot holds what they did.
     pub(crate) async fn append(&self, mut entries: Vec<Entry>, done: Done) -> Result<(), LogError> {
-        {
+        let era = {
             let mut index = self.index();
             entries.retain(|entry| index.purged.is_none_or(|purged| purged.index < entry.position.index));
             for entry in &entries {
@@ -193,13 +192,15 @@ impl Log {
                 }
                 index.push(entry.clone());
             }
-        }
-        self.submit(Job { work: Work::Append(entries), done }).await
+            index.era
+        };
+        self.submit(Job { work: Work::Append(entries), done, era }).await
     }
 
     /// Stores the vote; returns when it is synced.
     pub(crate) async fn save_ballot(&self, ballot: Ballot) -> Result<(), LogError> {
-        self.write(Work::Vote(ballot)).await?;
+        let era = self.index().era;
+        self.write(Work::Vote(ballot), era).await?;
         self.index().ballot = Some(ballot);
         Ok(())
     }
@@ -213,55 +214,74 @@ impl Log {
             Some(index) => self.read(index, from, usize::MAX)?.first().map(|entry| entry.position),
             None => None,
         };
-        {
+        let (before, era) = {
             let mut index = self.index();
             let before = before.or(index.purged);
             index.truncate(from, before);
-        }
-        self.write(Work::Truncate(from)).await
+            (before, index.era)
+        };
+        self.write(Work::Truncate(from, before), era).await
     }
 
     /// Removes the entries up to `upto`; returns when that is synced.
     pub(crate) async fn purge(&self, upto: Position) -> Result<(), LogError> {
-        self.index().purge(upto);
-        self.write(Work::Purge(upto)).await
+        let era = {
+            let mut index = self.index();
+            index.purge(upto);
+            index.era
+        };
+        self.write(Work::Purge(upto), era).await
     }
 
     /// Entries from `from` to before `to`, as far as they exist, and no more than `budget` bytes unless the first one
     /// alone is larger.
     pub(crate) fn read(&self, from: u64, to: u64, budget: usize) -> Result<Vec<Entry>, LogError> {
-        let (from, to, tail_start, tail) = {
+        let (from, stored_to, runs, rest) = {
             let index = self.index();
             let (from, to) = index.clip(from, to);
             let tail_start = index.tail_start();
-            let tail = if from >= tail_start { limit(index.tail(from, to).cloned().map(Ok), budget)? } else { vec![] };
-            (from, to, tail_start, tail)
+            let stored_to = to.min(tail_start);
+            let runs = self.runs(&index, from, stored_to, budget)?;
+            let rest = match runs.last().is_none_or(|(_, run, _)| run.last + 1 >= stored_to) {
+                true => limit(index.tail(from.max(tail_start), to).cloned(), budget),
+                false => Vec::new(),
+            };
+            (from, stored_to, runs, rest)
         };
-        if from >= to || from >= tail_start {
-            return Ok(tail);
-        }
-        let stored = self.read_file(from, to.min(tail_start), budget)?;
-        let spent: usize = stored.iter().map(Entry::size).sum();
-        let stopped_short = stored.last().is_some_and(|last| last.position.index + 1 != tail_start);
-        if to <= tail_start || stopped_short || spent >= budget {
-            return Ok(stored);
-        }
-        let index = self.index();
-        let rest = index.tail(tail_start, to).scan(spent, |spent, entry| {
-            *spent = spent.saturating_add(entry.size());
-            (*spent <= budget).then(|| entry.clone())
-        });
-        Ok(stored.into_iter().chain(rest).collect())
+        let stored = runs.iter().map(|(first, run, segment)| read_run(segment, (*first).max(from), run, stored_to));
+        let stored = stored.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
+        Ok(limit(stored.chain(rest), budget))
     }
 
-    fn read_file(&self, from: u64, to: u64, budget: usize) -> Result<Vec<Entry>, LogError> {
-        self.0.shared.with_database(|database| read_entries(&self.0.shared, database, from, to, budget))
+    /// Where `from..to` stands, until the budget is spent.
+    fn runs(
+        &self,
+        index: &Index,
+        from: u64,
+        to: u64,
+        budget: usize,
+    ) -> Result<Vec<(u64, Run, Arc<Segment>)>, LogError> {
+        let mut runs = Vec::new();
+        if from >= to {
+            return Ok(runs);
+        }
+        let segments = self.0.shared.segments();
+        let mut bytes = 0_usize;
+        for (first, run) in index.places.within(from, to) {
+            if bytes > budget {
+                break;
+            }
+            bytes = bytes.saturating_add(run.place.size);
+            let segment = segments.get(&run.place.segment).ok_or(LogError::Closed)?;
+            runs.push((first, run, segment.clone()));
+        }
+        Ok(runs)
     }
 
-    async fn write(&self, work: Work) -> Result<(), LogError> {
+    async fn write(&self, work: Work, era: u64) -> Result<(), LogError> {
         let (sender, receiver) = oneshot::channel();
         let done = Box::new(move |result| drop(sender.send(result)));
-        self.submit(Job { work, done }).await?;
+        self.submit(Job { work, done, era }).await?;
         receiver.await.unwrap_or(Err(LogError::Closed))
     }
 
@@ -269,7 +289,7 @@ impl Log {
         if let Some(fault) = self.fault() {
             return Err(fault);
         }
-        let queue = self.0.writer().as_ref().map(|writer| writer.queue.clone()).ok_or(LogError::Closed)?;
+        let queue = self.0.thread().as_ref().map(|thread| thread.queue.clone()).ok_or(LogError::Closed)?;
         queue.send(job).await.map_err(|_| LogError::Closed)
     }
 }
@@ -281,118 +301,67 @@ impl fmt::Debug for Log {
 }
 
 impl Inner {
-    fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn thread(&self) -> MutexGuard<'_, Option<Thread>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn close(&self) {
-        let Some(Writer { queue, thread }) = self.writer().take() else { return };
+        let Some(Thread { queue, handle }) = self.thread().take() else { return };
         drop(queue);
-        if thread.join().is_err() {
+        if handle.join().is_err() {
             tracing::error!("the thread that writes the Raft log panicked");
         }
-        *self.shared.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.shared.segments().clear();
     }
 }
 
 impl Drop for Inner {
-    /// Waits for the writer, at most the one commit that is under way, so that the file is closed afterwards.
+    /// Waits for the writer, at most the one commit that is under way, so that the files are closed afterwards.
     fn drop(&mut self) {
         self.close();
     }
 }
 
-fn read_entries(
-    shared: &Shared,
-    database: &Database,
-    from: u64,
-    to: u64,
-    budget: usize,
-) -> Result<Vec<Entry>, LogError> {
-    let io = |error: redb::Error| shared.io("reading", &error);
-    let transaction = database.begin_read().map_err(|error| io(error.into()))?;
-    let table = transaction.open_table(LOG).map_err(|error| io(error.into()))?;
-    let range = table.range(from..to).map_err(|error| io(error.into()))?;
-    let entries = range.map(|item| {
-        let (key, record) = item.map_err(|error| io(error.into()))?;
-        shared.open(format_args!("log entry {}", key.value()), record.value())
-    });
-    limit(entries, budget)
+/// The entries `from..to` of this run.
+fn read_run(segment: &Segment, from: u64, run: &Run, to: u64) -> Result<Vec<Entry>, LogError> {
+    let place = run.place;
+    let at = usize::try_from(place.offset).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; place.size];
+    segment.file.read_at(place.offset, &mut bytes).map_err(|error| segment.io("reading", &error))?;
+    let Look::Frame { body, .. } = frame::look(&bytes, 0, segment.salt, None) else {
+        return Err(segment.damaged(at, "the frame is not as it was written"));
+    };
+    let mut entries = Vec::new();
+    for item in items(body) {
+        match item {
+            Ok(Item::Entry(entry)) => {
+                // Written again behind a truncation in the same frame: the later one counts.
+                while entries.last().is_some_and(|last: &Entry| last.position.index >= entry.position.index) {
+                    entries.pop();
+                }
+                entries.push(entry);
+            }
+            Ok(_) => (),
+            Err(Unread::Damaged(why) | Unread::Newer(why)) => return Err(segment.damaged(at, why)),
+        }
+    }
+    entries.retain(|entry| (from..to.min(run.last + 1)).contains(&entry.position.index));
+    match entries.len() as u64 == (run.last + 1).min(to) - from {
+        true => Ok(entries),
+        false => Err(segment.damaged(at, "the frame lacks entries that it held")),
+    }
 }
 
 /// Takes entries while they fit into `budget` bytes, the first one always.
-fn limit(entries: impl Iterator<Item = Result<Entry, LogError>>, budget: usize) -> Result<Vec<Entry>, LogError> {
+fn limit(entries: impl Iterator<Item = Entry>, budget: usize) -> Vec<Entry> {
     let mut taken = Vec::new();
     let mut spent = 0_usize;
     for entry in entries {
-        let entry = entry?;
         spent = spent.saturating_add(entry.size());
         if spent > budget && !taken.is_empty() {
             break;
         }
         taken.push(entry);
     }
-    Ok(taken)
-}
-
-fn opening(path: &Path, cause: &dyn fmt::Display) -> LogError {
-    LogError::Io { path: path.to_owned(), doing: "opening", cause: cause.to_string() }
-}
-
-/// A file that is no database any more, or one that cannot be opened now.
-fn broken(path: &Path, error: &redb::DatabaseError) -> LogError {
-    let damage = match error {
-        redb::DatabaseError::Storage(redb::StorageError::Corrupted(_)) | redb::DatabaseError::RepairAborted => true,
-        redb::DatabaseError::Storage(redb::StorageError::Io(error)) => {
-            matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
-        }
-        _ => false,
-    };
-    match damage {
-        true => LogError::Damaged { path: path.to_owned(), what: "the file".to_owned(), why: error.to_string() },
-        false => opening(path, error),
-    }
-}
-
-fn make_tables(database: &Database) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    transaction.open_table(LOG)?;
-    transaction.open_table(META)?;
-    transaction.commit()?;
-    Ok(())
-}
-
-/// Reads the whole file: every record is opened, every number must follow on the one before.
-fn load(shared: &Shared, database: &Database) -> Result<Index, LogError> {
-    let io = |error: redb::Error| shared.io("reading", &error);
-    let transaction = database.begin_read().map_err(|error| io(error.into()))?;
-    let meta = transaction.open_table(META).map_err(|error| io(error.into()))?;
-    let purged: Option<Position> = stored(shared, &meta, "purged")?;
-    let mut index = Index::default();
-    (index.purged, index.last) = (purged, purged);
-    index.ballot = stored(shared, &meta, "vote")?;
-    index.committed = stored(shared, &meta, "committed")?;
-    let log = transaction.open_table(LOG).map_err(|error| io(error.into()))?;
-    for item in log.range::<u64>(..).map_err(|error| io(error.into()))? {
-        let (key, record) = item.map_err(|error| io(error.into()))?;
-        let number = key.value();
-        let entry: Entry = shared.open(format_args!("log entry {number}"), record.value())?;
-        let expected = index.next().unwrap_or(number);
-        if entry.position.index != number || number != expected {
-            let why = format!("it holds entry {}, where entry {expected} must stand", entry.position.index);
-            return Err(shared.damaged(format_args!("log entry {number}"), why));
-        }
-        index.push(entry);
-        index.shrink(number + 1);
-    }
-    Ok(index)
-}
-
-fn stored<T: DeserializeOwned>(
-    shared: &Shared,
-    meta: &impl redb::ReadableTable<&'static str, &'static [u8]>,
-    name: &'static str,
-) -> Result<Option<T>, LogError> {
-    let record = meta.get(name).map_err(|error| shared.io("reading", &error))?;
-    record.map(|record| shared.open(name, record.value())).transpose()
+    taken
 }

@@ -1,24 +1,30 @@
-//! The writer thread: drains the queue into one transaction, syncs it, tells everybody who waits.
+//! The writer thread: drains the queue into one frame, writes and syncs it, tells everybody who waits.
 
-use super::store::{LOG, META, Shared};
-use super::{Ballot, Entry, LogError, Position, seal_record};
-use redb::{Database, Durability, ReadableTable as _};
+use super::item::{self, Standing};
+use super::places::Place;
+use super::segment::{BEGIN, Segment};
+use super::spare::Spares;
+use super::store::Shared;
+use super::{Ballot, Entry, LogError, Position, frame};
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
 
-/// Most bytes in one transaction: redb slows down beyond, and everybody in it waits for all of it.
+/// Most bytes in one frame: everybody in it waits for all of it.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// Most jobs in one transaction.
+/// Most jobs in one frame.
 const BATCH_JOBS: usize = 1024;
+/// What the buffer keeps between frames.
+const BUFFER: usize = 256 * 1024;
 
-/// A change of the file.
+/// A change of the log.
 pub(super) enum Work {
     /// Adds entries behind the last one.
     Append(Vec<Entry>),
     /// Replaces the vote.
     Vote(Ballot),
-    /// Removes the entries from this one on.
-    Truncate(u64),
+    /// Removes the entries from this one on; the one before it is the last then.
+    Truncate(u64, Option<Position>),
     /// Removes the entries up to this one.
     Purge(Position),
 }
@@ -30,25 +36,164 @@ pub(super) type Done = Box<dyn FnOnce(Result<(), LogError>) + Send>;
 pub(super) struct Job {
     pub(super) work: Work,
     pub(super) done: Done,
+    /// The index's, when the change was made there.
+    pub(super) era: u64,
 }
 
-/// Runs until the queue is closed. The first fault is the last thing that it does to the file.
-pub(super) fn run(shared: &Shared, mut queue: mpsc::Receiver<Job>) {
-    while let Some(first) = queue.blocking_recv() {
-        let batch = drain(first, &mut queue);
-        let result = match shared.fault.get() {
-            Some(fault) => Err(fault.clone()),
-            None => commit(shared, &batch).inspect_err(|fault| shared.fail(fault)),
-        };
-        for job in batch {
-            (job.done)(result.clone());
+/// What writes.
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) spares: Spares,
+    pub(super) current: Arc<Segment>,
+    /// Where the next frame begins.
+    pub(super) end: usize,
+    /// Number of the next frame.
+    pub(super) next: u64,
+    /// What is synced.
+    pub(super) standing: Standing,
+    pub(super) buffer: Vec<u8>,
+}
+
+impl Writer {
+    /// Runs until the queue is closed. The first fault is the last thing that it does to the files.
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        let mut written = false;
+        self.remove_purged();
+        while let Some(first) = queue.blocking_recv() {
+            let batch = drain(first, &mut queue);
+            self.carry_out(batch);
+            written = true;
+        }
+        // Nobody waits for this one. It spares the next start the wait for a leader to say what is committed, and shows
+        // that all before it was synced.
+        if (written || self.unsaved_committed().is_some())
+            && self.shared.fault.get().is_none()
+            && let Err(fault) = self.commit(&[])
+        {
+            tracing::warn!(%fault, "the last write to the Raft log failed; nothing acknowledged is lost");
         }
     }
-    // Nobody waits for this one: it only spares the next start the wait for a leader to say what is committed.
-    if shared.fault.get().is_none()
-        && let Err(fault) = commit(shared, &[])
-    {
-        tracing::warn!(%fault, "the last write to the Raft log failed; nothing acknowledged is lost");
+
+    fn carry_out(&mut self, batch: Vec<Job>) {
+        let era = self.shared.index().era;
+        let (batch, stale): (Vec<Job>, Vec<Job>) = batch.into_iter().partition(|job| job.era == era);
+        if !stale.is_empty() {
+            let (path, cause) = (self.current.path.clone(), "what this follows on was not stored".to_owned());
+            let fault = self.shared.fault.get().cloned().unwrap_or(LogError::NoSpace { path, cause });
+            stale.into_iter().for_each(|job| (job.done)(Err(fault.clone())));
+        }
+        let (works, dones): (Vec<Work>, Vec<Done>) = batch.into_iter().map(|job| (job.work, job.done)).unzip();
+        if works.is_empty() {
+            return;
+        }
+        let result = match self.shared.fault.get() {
+            Some(fault) => Err(fault.clone()),
+            None => self.commit(&works),
+        };
+        match &result {
+            Err(LogError::NoSpace { .. }) => self.shared.index().take_back(&self.standing),
+            Err(fault) => self.shared.fail(fault),
+            Ok(()) => (),
+        }
+        for done in dones {
+            done(result.clone());
+        }
+    }
+
+    fn unsaved_committed(&self) -> Option<Position> {
+        let committed = self.shared.index().committed;
+        committed.filter(|committed| self.standing.committed != Some(*committed))
+    }
+
+    /// Writes the changes in their order, and syncs them.
+    pub(super) fn commit(&mut self, batch: &[Work]) -> Result<(), LogError> {
+        let begun = Instant::now();
+        let committed = self.unsaved_committed();
+        self.compose(batch, committed);
+        let room = |writer: &Self| writer.current.size - writer.end as u64;
+        if frame::size(self.buffer.len() - frame::HEAD) as u64 > room(self) {
+            // As much as it can need there, the standing included.
+            let wanted = BEGIN + frame::size(self.buffer.len()) + frame::HEAD * 16;
+            self.current = self.spares.take(self.current.number + 1, wanted as u64)?;
+            self.end = BEGIN;
+            self.shared.segments().insert(self.current.number, self.current.clone());
+            self.compose(batch, committed);
+        }
+        frame::seal(&mut self.buffer, self.next, self.current.salt);
+        let place = Place { segment: self.current.number, offset: self.end as u64, size: self.buffer.len() };
+        let written = self.current.file.write_at(place.offset, &self.buffer);
+        written.map_err(|error| self.current.io("writing", &error))?;
+        self.current.file.sync().map_err(|error| self.current.io("syncing", &error))?;
+        self.end += self.buffer.len();
+        self.next += 1;
+        self.standing.committed = committed.or(self.standing.committed);
+        self.note(batch, place);
+        self.shared.syncs.add(begun.elapsed());
+        if batch.iter().any(|work| matches!(work, Work::Purge(_))) {
+            self.remove_purged();
+        }
+        Ok(())
+    }
+
+    /// Puts the changes into the buffer, behind room for the head.
+    fn compose(&mut self, batch: &[Work], committed: Option<Position>) {
+        let Self { buffer, standing, .. } = self;
+        buffer.clear();
+        buffer.shrink_to(BUFFER);
+        buffer.resize(frame::HEAD, 0);
+        if self.end == BEGIN {
+            item::put_standing(buffer, standing);
+        }
+        for work in batch {
+            match work {
+                Work::Append(entries) => entries.iter().for_each(|entry| item::put_entry(buffer, entry)),
+                Work::Vote(ballot) => item::put_vote(buffer, ballot),
+                Work::Truncate(from, before) => item::put_truncate(buffer, *from, *before),
+                Work::Purge(upto) => item::put_purge(buffer, upto),
+            }
+        }
+        if let Some(committed) = committed {
+            item::put_committed(buffer, &committed);
+        }
+    }
+
+    /// The changes are synced.
+    fn note(&mut self, batch: &[Work], place: Place) {
+        let standing = &mut self.standing;
+        let mut index = self.shared.index();
+        for work in batch {
+            match work {
+                Work::Append(entries) => {
+                    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { continue };
+                    index.places.add(first.position.index, last.position.index, place);
+                    standing.last = Some(last.position);
+                }
+                Work::Vote(ballot) => standing.ballot = Some(*ballot),
+                Work::Truncate(from, before) => {
+                    index.places.truncate(*from);
+                    standing.last = *before;
+                }
+                Work::Purge(upto) => {
+                    index.places.purge(upto.index);
+                    standing.purged = Some(*upto);
+                    if standing.last.is_none_or(|last| last.index < upto.index) {
+                        standing.last = Some(*upto);
+                    }
+                }
+            }
+        }
+        index.shrink(standing.last.map_or(0, |last| last.index + 1));
+    }
+
+    /// Removes the segments that hold nothing any more.
+    fn remove_purged(&self) {
+        let oldest = self.shared.index().places.oldest().unwrap_or(self.current.number).min(self.current.number);
+        let mut segments = self.shared.segments();
+        let kept = segments.split_off(&oldest);
+        let gone = std::mem::replace(&mut *segments, kept);
+        if !gone.is_empty() {
+            self.spares.remove(gone.into_keys().collect());
+        }
     }
 }
 
@@ -66,56 +211,6 @@ fn drain(first: Job, queue: &mut mpsc::Receiver<Job>) -> Vec<Job> {
 fn size(job: &Job) -> usize {
     match &job.work {
         Work::Append(entries) => entries.iter().map(Entry::size).sum(),
-        Work::Vote(_) | Work::Truncate(_) | Work::Purge(_) => 64,
+        Work::Vote(_) | Work::Truncate(..) | Work::Purge(_) => 64,
     }
-}
-
-fn commit(shared: &Shared, batch: &[Job]) -> Result<(), LogError> {
-    let committed = shared.index().committed;
-    let begun = Instant::now();
-    let synced = shared
-        .with_database(|database| write(database, batch, committed).map_err(|error| shared.io("writing", &error)))?;
-    shared.syncs.add(begun.elapsed());
-    if let Some(next) = synced {
-        shared.index().shrink(next);
-    }
-    Ok(())
-}
-
-/// Writes the batch in its order. Returns one more than the last entry that it wrote.
-fn write(database: &Database, batch: &[Job], committed: Option<Position>) -> Result<Option<u64>, redb::Error> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_durability(Durability::Immediate)?;
-    let mut synced = None;
-    {
-        let mut log = transaction.open_table(LOG)?;
-        let mut meta = transaction.open_table(META)?;
-        for job in batch {
-            match &job.work {
-                Work::Append(entries) => {
-                    for entry in entries {
-                        log.insert(entry.position.index, seal_record(entry).as_slice())?;
-                        synced = Some(entry.position.index + 1);
-                    }
-                }
-                Work::Vote(ballot) => drop(meta.insert("vote", seal_record(ballot).as_slice())?),
-                Work::Truncate(from) => {
-                    log.retain_in::<u64, _>(from.., |_, _| false)?;
-                    synced = synced.map(|next: u64| next.min(*from));
-                }
-                Work::Purge(upto) => {
-                    log.retain_in::<u64, _>(..=upto.index, |_, _| false)?;
-                    meta.insert("purged", seal_record(upto).as_slice())?;
-                }
-            }
-        }
-        if let Some(position) = committed {
-            let record = seal_record(&position);
-            if meta.get("committed")?.is_none_or(|stored| stored.value() != record) {
-                meta.insert("committed", record.as_slice())?;
-            }
-        }
-    }
-    transaction.commit()?;
-    Ok(synced)
 }

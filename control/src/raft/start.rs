@@ -12,6 +12,7 @@ use super::status::{self, Leadership};
 use super::transfer::Gate;
 use super::types::Raft;
 use super::upkeep::{self, Limits};
+use crate::founding::{LOG_FOLDER, SNAPSHOT_FOLDER};
 use crate::identity::random_ulid;
 use crate::log::{Log, LogError};
 use crate::machine::{Machine, MachineError};
@@ -205,12 +206,12 @@ async fn open(folder: PathBuf) -> Result<(Log, Machine), GroupError> {
     let opened = tokio::task::spawn_blocking(move || {
         let io = |cause: std::io::Error| GroupError::Log(LogFault(format!("{}: {cause}", folder.display())));
         std::fs::create_dir_all(&folder).map_err(io)?;
-        let machine = Machine::restore(&folder.join("snapshots"))?;
-        let log = Log::open(&folder.join("log.redb"))?;
+        let machine = Machine::restore(&folder.join(SNAPSHOT_FOLDER))?;
+        let log = Log::open(&folder.join(LOG_FOLDER))?;
         check_complete(&folder, &log, &machine)?;
         Ok((log, machine))
     });
-    // redb trusts the inner pages of its file: some damage shows as a panic only.
+    // The first release's log is read by redb, which trusts the inner pages of its file: some damage shows as a panic only.
     opened.await.map_err(|error| {
         GroupError::Damaged(format!("{}: reading log and snapshots panicked: {error}", shown.display()))
     })?

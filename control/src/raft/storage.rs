@@ -52,9 +52,10 @@ impl Storage {
         u64::try_from(self.log.bytes_behind(None)).unwrap_or(u64::MAX)
     }
 
-    /// Why the log cannot be written any more.
+    /// Why the log cannot be written any more, or not for long.
     pub(crate) fn fault(&self) -> Option<String> {
-        self.log.fault().map(|fault| fault.to_string())
+        let fault = self.log.fault().or_else(|| self.log.space().borrow().clone());
+        fault.map(|fault| fault.to_string())
     }
 
     /// How long the log's syncs take.

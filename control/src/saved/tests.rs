@@ -85,7 +85,7 @@ async fn a_group_begins_anew_in_an_empty_folder_only() {
         Some((4, founded.node, 10))
     );
     assert_eq!(state.kv_get("a").map(|entry| entry.revision), Some(1));
-    let log = Log::open(&data.join(founding::LOG_FILE)).unwrap();
+    let log = Log::open(&data.join(founding::LOG_FOLDER)).unwrap();
     assert_eq!(log.ends(), (meta.applied, meta.applied));
     assert_eq!(log.ballot().map(|ballot| (ballot.term, ballot.node)), Some((4, founded.node)));
     log.close();
@@ -94,6 +94,6 @@ async fn a_group_begins_anew_in_an_empty_folder_only() {
     assert_eq!((remains.node, remains.last_term, remains.last_index), (founded.node, 4, 10));
     let (_, again) = recover(&data).await.unwrap();
     assert_ne!(again.node, founded.node);
-    assert!(again.kept.is_some_and(|kept| kept.join(founding::LOG_FILE).exists()));
+    assert!(again.kept.is_some_and(|kept| kept.join(founding::LOG_FOLDER).exists()));
     assert!(matches!(inspect(folder.path()), Err(RecoverError::NoNode { .. })));
 }

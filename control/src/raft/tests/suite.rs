@@ -16,7 +16,7 @@ impl StoreBuilder<Types, LogStore, MachineStore, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, MachineStore), StorageError<Types>> {
         let folder = tempfile::tempdir().unwrap();
         let machine = Machine::restore(&folder.path().join("snapshots")).unwrap();
-        let log = Log::open(&folder.path().join("log.redb")).unwrap();
+        let log = Log::open(&folder.path().join("log")).unwrap();
         Ok((folder, LogStore(log), MachineStore { machine, pin: Pin::default() }))
     }
 }
