@@ -202,6 +202,7 @@ async fn a_late_node_catches_up_while_others_write() {
 
     let late = Node::start_hidden(other.path(), 2, vec![through], limits).await.unwrap();
     late.until("it catches up", |group| group.status().applied.is_some() && group.status().applied >= begun).await;
+    late.until("that was by a snapshot", |group| group.storage().installs == 1).await;
     let installs = late.group.storage().installs;
     let written = leader.group.status().last.unwrap() - begun.unwrap();
     assert!(written > 2 * ENTRIES, "{written} entries only were written meanwhile: that shows nothing");
