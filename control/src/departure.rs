@@ -11,6 +11,7 @@ use longshore_wire::{Code, Failure};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 /// Time for a departure that the API was asked for, and for the vote to be taken away.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -62,6 +63,7 @@ impl Departure {
             let why = "this node is the only voter of the control group, so the cluster would end with it: stop it, or let others join and vote first (`longshore cluster voters 3`)";
             return Err(Failure::new(Code::Conflict, why));
         }
+        self.until_others_own(deadline / 3).await?;
         self.drain.run(deadline / 3).await;
         group.hand_over(deadline / 4).await;
         if group.status().is_leader {
@@ -80,5 +82,19 @@ impl Departure {
             tracing::warn!("the others have not taken this node's vote away yet; they count it as one that has died");
         }
         Ok(())
+    }
+
+    /// Waits until somebody else has a part of the ring: whoever is new gets one a moment after it has come.
+    async fn until_others_own(&self, limit: Duration) -> Result<(), Failure> {
+        let Drain { me, group, .. } = &self.drain;
+        let mut changed = group.changed();
+        let others = async {
+            while group.state().ring().owners().iter().all(|owner| owner == me) && changed.changed().await.is_ok() {}
+        };
+        timeout(limit, others).await.map_err(|_| {
+            let why =
+                "no other control node is ready to drive workers; see `longshore node list`, or stop this node instead";
+            Failure::new(Code::Conflict, why)
+        })
     }
 }

@@ -23,6 +23,9 @@ pub(crate) struct Dev {
     /// Keep the data in this folder, for the next time; otherwise it is thrown away
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// Write nothing to a disk: the data is kept in memory (/dev/shm), and thrown away
+    #[arg(long, conflicts_with = "data")]
+    pub(crate) memory: bool,
     /// Argument of the flow; may stand several times
     #[arg(long = "arg", value_name = "KEY=VALUE", value_parser = super::pair)]
     pub(crate) args: Vec<(String, String)>,

@@ -96,6 +96,7 @@ fn greet(args: &Dev, town: &Town) {
     let (controls, workers) = (plural(args.control, "control node"), plural(args.workers, "worker"));
     let data = match &args.data {
         Some(dir) => format!("data kept in {}", dir.display()),
+        None if args.memory => "data in memory, thrown away at the end".to_owned(),
         None => "data thrown away at the end".to_owned(),
     };
     output::say(&format!("{controls} and {workers} over {}, {data}.", args.transport));

@@ -5,11 +5,18 @@
 //! processors. `LONGSHORE_FULL=1` runs the full counts against the times themselves; docs/reliability.md holds what came
 //! of it.
 
+mod churn;
 mod fleet;
+mod forwarding;
 mod http;
 mod joining;
+mod memory;
 mod parting;
+mod pauses;
+mod snapshots;
 mod strangers;
+mod streams;
+mod voters;
 
 pub(crate) use fleet::Fleet;
 

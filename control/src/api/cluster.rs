@@ -32,6 +32,7 @@ struct Voters {
 pub(super) async fn set_voters(api: Api, body: Bytes) -> Answer {
     let Voters { voters: wanted } = json(&body)?;
     api.group.propose_one(Command::SetVoters { wanted }).await?;
+    api.read_after_write().await;
     voters(api).await
 }
 

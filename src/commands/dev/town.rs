@@ -23,6 +23,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+/// A file system that lies in memory, on Linux.
+const MEMORY: &str = "/dev/shm";
 /// Name of the cluster.
 const CLUSTER: &str = "dev";
 /// How many control nodes vote, as in a real cluster.
@@ -45,8 +47,7 @@ pub(super) struct Town {
 impl Town {
     /// Starts all nodes; they find each other in their own time.
     pub(super) async fn start(args: &Dev) -> anyhow::Result<Self> {
-        let temporary =
-            if args.data.is_none() { Some(tempfile::Builder::new().prefix("longshore-dev-").tempdir()?) } else { None };
+        let temporary = if args.data.is_none() { Some(temporary(args)?) } else { None };
         let folder = match (&args.data, &temporary) {
             (Some(dir), _) => std::path::absolute(dir)?,
             (None, temporary) => temporary.as_ref().expect("made above").path().to_owned(),
@@ -134,6 +135,13 @@ impl Town {
         }
         while stopping.join_next().await.is_some() {}
     }
+}
+
+/// A folder that goes with the cluster.
+fn temporary(args: &Dev) -> anyhow::Result<TempDir> {
+    let parent = if args.memory { PathBuf::from(MEMORY) } else { std::env::temp_dir() };
+    let made = tempfile::Builder::new().prefix("longshore-dev-").tempdir_in(&parent);
+    made.with_context(|| format!("no folder can be made in {}", parent.display()))
 }
 
 fn uri(transport: Transport, address: SocketAddr) -> ClusterUri {

@@ -37,8 +37,13 @@ pub(crate) struct Connection(BufReader<TcpStream>);
 impl Connection {
     /// Connects.
     pub(crate) fn open(api: SocketAddr) -> Result<Self, String> {
-        let stream = TcpStream::connect_timeout(&api, DEADLINE).map_err(|error| error.to_string())?;
-        for set in [stream.set_read_timeout(Some(DEADLINE)), stream.set_write_timeout(Some(DEADLINE))] {
+        Self::patient(api, DEADLINE)
+    }
+
+    /// The same, with so much time for each step.
+    pub(crate) fn patient(api: SocketAddr, deadline: Duration) -> Result<Self, String> {
+        let stream = TcpStream::connect_timeout(&api, deadline).map_err(|error| error.to_string())?;
+        for set in [stream.set_read_timeout(Some(deadline)), stream.set_write_timeout(Some(deadline))] {
             set.map_err(|error| error.to_string())?;
         }
         stream.set_nodelay(true).map_err(|error| error.to_string())?;

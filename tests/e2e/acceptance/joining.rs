@@ -1,7 +1,7 @@
 //! Founding, joining, and coming back.
 
 use super::fleet::Fleet;
-use super::{limit, seconds, within};
+use super::{limit, scaled, seconds, within};
 use crate::process::{stderr, wait_for};
 use serde_json::Value;
 use std::net::{SocketAddr, TcpListener};
@@ -67,6 +67,27 @@ fn a2_one_live_seed_is_enough_and_none_founds_nothing() {
     fleet.nodes[seed].start(&[]);
     fleet.joined(seed, 0, seconds(3));
     fleet.joined(lost, 0, seconds(3));
+}
+
+#[test]
+fn a3_all_that_join_at_once_get_the_next_numbers() {
+    for round in 1..=scaled(1, 20) {
+        let mut fleet = Fleet::start(1, "");
+        let many = scaled(5, 10);
+        let joiners: Vec<usize> = (0..many).map(|_| fleet.add(&[0])).collect();
+        joiners.iter().for_each(|joiner| fleet.nodes[*joiner].start(&[]));
+        within(seconds(10), format!("round {round}: {many} join"), || {
+            let members = fleet.members(0)?;
+            let live = members.iter().filter(|member| member["alive"] == true);
+            let mut numbers: Vec<u64> = live.filter_map(|member| member["short_id"].as_u64()).collect();
+            numbers.sort_unstable();
+            if numbers == (1..=many as u64 + 1).collect::<Vec<_>>() { Ok(()) } else { Err(format!("{numbers:?}")) }
+        });
+        for joiner in joiners {
+            let own = wait_for("a joiner to know itself", || fleet.itself(joiner, joiner));
+            assert_eq!(own["short_id"], fleet.itself(joiner, 0).unwrap()["short_id"]);
+        }
+    }
 }
 
 #[test]
