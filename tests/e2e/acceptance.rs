@@ -6,6 +6,7 @@
 //! of it.
 
 mod churn;
+mod failover;
 mod fleet;
 mod forwarding;
 mod http;

@@ -13,14 +13,17 @@ mod history;
 mod load;
 mod observers;
 
-use crate::acceptance::full;
-use crate::process::wait_for;
+pub(crate) use door::Door;
+pub(crate) use history::check;
+pub(crate) use load::{Dice, Load, NONE, Plan};
+
+use crate::acceptance::{full, scaled};
+use crate::process::{PATIENCE, wait_for};
 use audit::audit;
-use door::Door;
 use faults::{Fault, Nemesis};
 use ground::Ground;
-use history::{Answer, Wish, check};
-use load::{Book, Client, Dice, Load, NONE, PREFIX, Plan};
+use history::{Answer, Wish};
+use load::{Book, Client, PREFIX};
 use observers::{Listed, Observer, list};
 use rustix::process::Signal;
 use std::path::PathBuf;
@@ -28,7 +31,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 
 /// One with two threads, for clients and observers.
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
@@ -79,7 +82,9 @@ fn run(controls: u8, faults: &[Fault], progress: usize, operations: usize) {
     for fault in faults.iter().filter(|fault| apart || !fault.cuts()) {
         nemesis.carry_out(*fault);
     }
-    load.book.wait_more(operations.saturating_sub(load.book.done()));
+    while load.book.done() < operations {
+        load.book.wait_more(progress);
+    }
     let book = load.stop(&runtime);
     let (last, end) = settle(&runtime, &sockets);
     let seen: Vec<_> = observers.into_iter().map(|observer| observer.stop(end)).collect();
@@ -156,4 +161,52 @@ fn a_stale_read_that_is_passed_off_as_fresh_is_caught() {
     assert!(told.contains("not linearizable") && told.contains(&format!("{:?}", Answer::Read(stale))), "{told}");
     let honest: Vec<_> = records.into_iter().filter(|record| record.client != 1).collect();
     check(&honest).unwrap_or_else(|why| panic!("{why}"));
+}
+
+/// A leader that is back before anybody misses it does not know what it had committed, and must not read before it does.
+#[test]
+fn a_leader_that_comes_back_at_once_reads_nothing_old() {
+    let mut ground = Ground::together(3);
+    let (runtime, sockets) = (runtime(), ground.sockets());
+    let put = |node: usize, value: usize| {
+        let mut door = Door::new(&sockets[node]);
+        let line = ("PUT", "/v1/kv/newest");
+        let reply = runtime.block_on(door.ask(PATIENCE, line, NONE, value.to_string())).unwrap();
+        assert!(reply.status < 300, "{reply:?}");
+    };
+    for round in 0..scaled(3, 20) {
+        let leader = ground.leader(&[0, 1, 2], None);
+        let newest = round * 100 + 49;
+        (round * 100..=newest).for_each(|value| put(leader, value));
+        ground.controls().iter_mut().for_each(|control| control.kill());
+        // Reads wait at the first node that is there again for a second one, which makes a majority.
+        let second = (leader + 1) % 3;
+        ground.controls()[leader].start(&[]);
+        let read = |node: usize| {
+            let mut door = Door::new(&sockets[node]);
+            runtime.spawn(async move {
+                loop {
+                    match door.ask(PATIENCE, ("GET", "/v1/kv/newest"), NONE, "").await {
+                        Ok(reply) if reply.status < 500 => return reply,
+                        // It has not begun to listen, or knows no leader.
+                        _ => tokio::time::sleep(Duration::from_millis(2)).await,
+                    }
+                }
+            })
+        };
+        let reads: Vec<_> = (0..16).map(|number| read([leader, second][number % 2])).collect();
+        let mut door = Door::new(&sockets[leader]);
+        wait_for("the first node to be there", || {
+            let reply = runtime.block_on(door.ask(PATIENCE, ("GET", "/livez"), NONE, ""));
+            reply.map(drop).map_err(|lost| format!("{lost:?}"))
+        });
+        ground.controls()[second].start(&[]);
+        for read in reads {
+            let reply = runtime.block_on(async { tokio::time::timeout(PATIENCE, read).await });
+            let reply = reply.expect("an answer in time").unwrap();
+            assert_eq!((reply.status, &*reply.body), (200, newest.to_string().as_bytes()), "round {round}");
+        }
+        ground.controls()[3 - leader - second].start(&[]);
+        ground.settle(3);
+    }
 }

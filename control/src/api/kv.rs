@@ -25,6 +25,8 @@ const CREATED: HeaderName = HeaderName::from_static("x-longshore-created-revisio
 
 /// The lease with which the key goes.
 const LEASE: HeaderName = HeaderName::from_static("x-longshore-lease");
+/// Marks an answer out of what this node has applied: it may be stale. Other answers do not have it.
+const CONSISTENCY: HeaderName = HeaderName::from_static("x-longshore-consistency");
 /// The path of watches, below `/v1/kv/`; a key of this name can only be listed.
 const WATCH: &str = "watch";
 /// The path of transactions.
@@ -76,9 +78,12 @@ pub(super) async fn read(api: Api, Path(key): Path<String>, query: Asked<ReadQue
                 (CREATED, entry.created_revision.to_string()),
             ];
             let lease = entry.lease.map(|lease| [(LEASE, lease.to_string())]);
-            Ok((headers, lease, entry.value).into_response())
+            Ok((headers, lease, marked(consistency), entry.value).into_response())
         }
-        KvReply::Entry(None) => Err(Failure::new(Code::NotFound, format!("there is no key '{key}'")).into()),
+        KvReply::Entry(None) => {
+            let absent = Problem::from(Failure::new(Code::NotFound, format!("there is no key '{key}'")));
+            Ok((marked(consistency), absent).into_response())
+        }
         other => Err(odd(&other)),
     }
 }
@@ -148,10 +153,16 @@ pub(super) async fn list(api: Api, query: Asked<ListQuery>) -> Answer {
     match reply {
         KvReply::Entries { entries, more } => {
             let entries: Vec<Value> = entries.into_iter().map(described).collect();
-            Ok(written(revision, json!({"entries": entries, "more": more, "revision": revision})))
+            let body = json!({"entries": entries, "more": more, "revision": revision});
+            Ok((marked(consistency), written(revision, body)).into_response())
         }
         other => Err(odd(&other)),
     }
+}
+
+/// The header that says that an answer may be stale.
+fn marked(consistency: Consistency) -> Option<[(HeaderName, &'static str); 1]> {
+    (consistency == Consistency::Local).then_some([(CONSISTENCY, "local")])
 }
 
 fn written(revision: u64, body: Value) -> Response {

@@ -253,6 +253,8 @@ fn config(options: &GroupOptions) -> Result<Config, GroupError> {
         // The upkeep purges: it knows which snapshot is being sent.
         max_in_snapshot_log_to_keep: u64::MAX,
         enable_pre_vote: Some(true),
+        // A leader that went on after a restart would not know what it had committed, and give out old read indexes.
+        enable_leader_restore: Some(false),
         ..Config::default()
     };
     config.validate().map_err(|error| GroupError::Engine(error.to_string()))

@@ -31,6 +31,9 @@ impl fmt::Display for Account {
 /// When anything does not fit.
 pub(crate) fn audit(records: &[Record], observers: &[Seen], last: &Listed) -> Account {
     let told: Vec<(Changes, Vec<(u64, u64)>)> = observers.iter().map(in_order).collect();
+    for seen in observers {
+        assert!(seen.faults.is_empty(), "{:#?}", seen.faults);
+    }
     for (seen, (changes, gaps)) in observers.iter().zip(&told) {
         assert_eq!(replayed(seen, last.revision), last.keys, "what an observer was told is not what the keys hold");
         assert_values_are_written_once(changes);

@@ -27,6 +27,8 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) revision: Option<u64>,
     pub(crate) body: Bytes,
+    /// Whether the answer itself says that it may be stale.
+    pub(crate) stale: bool,
 }
 
 impl Reply {
@@ -71,7 +73,8 @@ impl Door {
             let (head, body) = response.into_parts();
             let number = |name: &str| head.headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
             let body = body.collect().await.map_err(|_| Lost::Unanswered)?.to_bytes();
-            Ok(Reply { status: head.status.as_u16(), revision: number("x-longshore-revision"), body })
+            let stale = head.headers.get("x-longshore-consistency").is_some_and(|value| value == "local");
+            Ok(Reply { status: head.status.as_u16(), revision: number("x-longshore-revision"), body, stale })
         };
         let reply = timeout(patience, answering).await.unwrap_or(Err(Lost::Unanswered))?;
         self.sender = Some(sender);
