@@ -35,9 +35,13 @@ impl From<Code> for Exit {
                 Self::Unreachable
             }
             Code::Unauthenticated | Code::Forbidden => Self::Unauthenticated,
-            Code::TooLarge | Code::Unsupported | Code::Busy | Code::Corrupt | Code::Internal | Code::Other => {
-                Self::Failed
-            }
+            Code::TooLarge
+            | Code::Unsupported
+            | Code::Busy
+            | Code::Corrupt
+            | Code::NoSpace
+            | Code::Internal
+            | Code::Other => Self::Failed,
         }
     }
 }

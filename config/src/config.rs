@@ -226,6 +226,8 @@ pub struct Limits {
     pub pending_per_address: u32,
     /// Proven sessions of workers and clients.
     pub sessions: u32,
+    /// MiB free below the data folder under which a control node takes no writes and does not lead.
+    pub disk_low_mib: u32,
 }
 
 /// Times that are fit for a LAN; a WAN wants some of them longer.

@@ -126,6 +126,7 @@ sections! {
         pending: u32, Number;
         pending_per_address: u32, Number;
         sessions: u32, Number;
+        disk_low_mib: u32, Number;
     }
     snapshots SnapshotsFile {
         folder: PathBuf, Text;

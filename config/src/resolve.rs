@@ -195,6 +195,7 @@ impl Check<'_> {
             pending: positive("limits.pending", file.pending, 16_384)?,
             pending_per_address: positive("limits.pending_per_address", file.pending_per_address, 64)?,
             sessions: positive("limits.sessions", file.sessions, 50_000)?,
+            disk_low_mib: file.disk_low_mib.unwrap_or(64),
         })
     }
 

@@ -41,6 +41,7 @@ mod register;
 mod relay;
 mod repair;
 mod ring;
+mod room;
 mod saved;
 mod schedule;
 mod splice;

@@ -27,6 +27,7 @@ use crate::proxy::{Proxies, ProxyOptions};
 use crate::raft::{Bootstrapping, Group, GroupError, GroupOptions, Limits};
 use crate::reach::Reach;
 use crate::relay::Relays;
+use crate::room::Room;
 use crate::schedule::Schedule;
 use crate::vitals::Examiner;
 use crate::worker_link::{Attaching, WorkerLinks};
@@ -154,6 +155,8 @@ impl ControlNode {
             dial: options.dial,
             session: peer_session(&options.timers.session),
         });
+        let loops = Loops::new();
+        let room = Room::new(folder.path(), options.disk_low, loops.stop_token().clone());
         let group = Group::start(GroupOptions {
             folder: folder.path().to_owned(),
             node: folder.node(),
@@ -165,6 +168,7 @@ impl ControlNode {
             election: (options.timers.election_min, options.timers.election_max),
             peers: peers.clone(),
             limits: Limits::default(),
+            room: room.clone(),
         });
         let group = match group.await {
             Ok(group) => group,
@@ -173,7 +177,6 @@ impl ControlNode {
                 return Err(damaged(&folder, error));
             }
         };
-        let loops = Loops::new();
         // Before anybody can dial in: a node that still joins would refuse its peers, in words that mislead.
         let own = match group.state().cluster() {
             Some(_) => None,
@@ -191,6 +194,7 @@ impl ControlNode {
             blobs,
             peers,
             group,
+            room,
             loops: loops.clone(),
             own,
             dialling,
@@ -321,6 +325,7 @@ struct Parts {
     blobs: Blobs,
     peers: Peers,
     group: Group,
+    room: Room,
     loops: Loops,
     own: Option<Arc<Verifier>>,
     /// What dialling workers needs.
@@ -403,7 +408,13 @@ impl Parts {
             kv: Kv::new(group.clone()),
             credentials: Reporter { me: node, group: group.clone(), peers: peers.clone(), sessions: sessions.clone() },
             sessions,
-            vitals: Examiner { me: node, folder: self.folder.clone(), group: group.clone(), peers: peers.clone() },
+            vitals: Examiner {
+                me: node,
+                folder: self.folder.clone(),
+                group: group.clone(),
+                peers: peers.clone(),
+                room: self.room.clone(),
+            },
             presence: Arc::default(),
         }
     }
@@ -440,6 +451,7 @@ impl Parts {
     /// Spawns what follows the state, and what leads when this node does.
     fn follow(&self, services: &Services, leaving: &watch::Sender<bool>) {
         let (loops, stop) = (&self.loops, self.loops.stop_token());
+        loops.spawn("disk watch", self.room.clone().run());
         loops.spawn("credential loop", services.sessions.clone().watch(stop.clone()));
         loops.spawn("archive loop", Arc::clone(&services.supply).run(stop.clone()));
         follow_group(loops, &self.group, &services.proxies);

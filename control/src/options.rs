@@ -45,6 +45,8 @@ pub struct Options {
     pub timers: Timers,
     /// Release of the program, for people.
     pub release: String,
+    /// With fewer bytes free below the data folder the node takes no writes and does not lead; 0 = whatever is free.
+    pub disk_low: u64,
     /// How hard data is pressed onto the disk.
     pub storage: Disk,
     /// Snapshots that are saved by the clock.

@@ -10,6 +10,7 @@
 //! and a log that does not reach back to it is refused, before openraft starts. Must never report a proposal as done or
 //! not done when nobody can know, and never answer a read from a leader that has not just proved to be one.
 
+mod admission;
 mod batcher;
 mod convert;
 mod engine;

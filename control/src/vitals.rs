@@ -2,6 +2,7 @@
 
 use crate::peers::Peers;
 use crate::raft::Group;
+use crate::room::{Level, Room};
 use longshore_wire::peer::{PeerRequest, Vitals};
 use longshore_wire::{NodeId, decode};
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub(crate) struct Examiner {
     pub(crate) folder: PathBuf,
     pub(crate) group: Group,
     pub(crate) peers: Peers,
+    pub(crate) room: Room,
 }
 
 impl Examiner {
@@ -38,6 +40,7 @@ impl Examiner {
             snapshot_age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             disk_free: disk.as_ref().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
             disk_total: disk.as_ref().map(|disk| disk.f_blocks.saturating_mul(disk.f_frsize)),
+            disk_short: self.room.level() < Level::Enough,
         }
     }
 

@@ -102,7 +102,7 @@ fn members(remote: &Remote, list: &Value) -> anyhow::Result<()> {
             text("role"),
             alive,
             text("lag"),
-            bytes("disk_free"),
+            bytes("disk_free") + if member["disk_short"] == true { " (full)" } else { "" },
             age(&member["snapshot_age_ms"]),
             text("address"),
             bytes("log_bytes"),

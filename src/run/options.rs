@@ -99,6 +99,7 @@ pub(crate) fn control_options(config: &Config, bootstrap: bool) -> anyhow::Resul
             ..longshore_control::Timers::default()
         },
         release: RELEASE.to_owned(),
+        disk_low: u64::from(config.limits.disk_low_mib) << 20,
         storage: Disk::Durable,
         snapshots: scheduled(config),
         data_dir,

@@ -51,6 +51,8 @@ pub enum Code {
     Forbidden,
     /// A content does not match its digest, or a file is damaged.
     Corrupt,
+    /// The disks of the control nodes are full.
+    NoSpace,
     /// A fault of this program or its machine; the message says which.
     Internal,
     /// A code of a newer version.
@@ -78,6 +80,7 @@ impl Code {
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::Corrupt => "corrupt",
+            Self::NoSpace => "no_space",
             Self::Internal => "internal",
             Self::Other => "other",
         }
@@ -85,7 +88,7 @@ impl Code {
 }
 
 impl Code {
-    /// The HTTP status (RFC 9110) with which both the API and the app socket tell this code.
+    /// The HTTP status (RFC 9110, RFC 4918) with which both the API and the app socket tell this code.
     pub const fn http_status(self) -> u16 {
         match self {
             Self::Invalid => 400,
@@ -105,6 +108,7 @@ impl Code {
             | Self::Unavailable
             | Self::Busy => 503,
             Self::Timeout => 504,
+            Self::NoSpace => 507,
         }
     }
 }

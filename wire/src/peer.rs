@@ -75,6 +75,9 @@ pub struct Vitals {
     pub disk_free: Option<u64>,
     /// Bytes of the file system there.
     pub disk_total: Option<u64>,
+    /// Whether so little is free that it does not lead.
+    #[serde(default)]
+    pub disk_short: bool,
 }
 
 /// Which credentials are in use at a control node.

@@ -363,7 +363,8 @@ fn failure_codes() {
         Code::Timeout => Code::Unauthenticated,
         Code::Unauthenticated => Code::Forbidden,
         Code::Forbidden => Code::Corrupt,
-        Code::Corrupt => Code::Internal,
+        Code::Corrupt => Code::NoSpace,
+        Code::NoSpace => Code::Internal,
         Code::Internal | Code::Other => Code::Other,
     };
     let known = std::iter::successors(Some(Code::Invalid), |code| Some(every(*code)));

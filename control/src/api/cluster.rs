@@ -123,6 +123,7 @@ fn add_vitals(member: &mut Value, vitals: Option<&Vitals>, (end, lag): (Option<u
         member["snapshot_age_ms"] = json!(vitals.snapshot_age_ms);
         member["disk_free"] = json!(vitals.disk_free);
         member["disk_total"] = json!(vitals.disk_total);
+        member["disk_short"] = json!(vitals.disk_short);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::read::{Asked, asked};
 use super::{Answer, Api, Context, metrics, problem};
+use crate::room::Level;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use longshore_wire::task::NodeState;
@@ -11,8 +12,6 @@ use std::fmt::Write as _;
 
 /// A node that has applied so many entries less than are committed is catching up.
 const MAX_LAG: u64 = 10_000;
-/// With fewer bytes free, the next snapshot may not fit.
-const MIN_FREE: u64 = 64 * 1024 * 1024;
 
 /// Alive = the process answers. Nothing else: a node without majority, or with a full disk, is not mended by a restart.
 pub(super) async fn live() -> &'static str {
@@ -55,11 +54,10 @@ pub(super) async fn ready(api: Api, query: Asked<ReadyQuery>) -> Answer {
 
 impl Context {
     fn checks(&self) -> [Check; 6] {
-        let (status, vitals) = (self.group.status(), self.vitals.here());
+        let status = self.group.status();
         let leader = self.group.leadership().borrow().leader;
         let unless = |fine: bool, code: Code, why: String| if fine { Ok(()) } else { Err((code, why)) };
         let lag = status.committed.unwrap_or(0).saturating_sub(status.applied.unwrap_or(0));
-        let free = vitals.disk_free.unwrap_or(u64::MAX);
         let member = status.voters.contains(&self.me) || status.learners.contains(&self.me);
         let fault = self.group.storage().fault();
         let unavailable = Code::Unavailable;
@@ -83,18 +81,7 @@ impl Context {
                 ),
             ),
             ("log", fault.map_or(Ok(()), |fault| Err((unavailable, fault)))),
-            (
-                "disk",
-                unless(
-                    free >= MIN_FREE,
-                    unavailable,
-                    format!(
-                        "{} MiB are free below the data folder {}; free some",
-                        free >> 20,
-                        self.vitals.folder.display()
-                    ),
-                ),
-            ),
+            ("disk", unless(self.vitals.room.level() == Level::Enough, unavailable, self.vitals.room.to_string())),
         ]
     }
 }

@@ -52,6 +52,11 @@ pub(super) fn write(context: &Context, text: &mut String) {
         ("longshore_disk_free_bytes", "Bytes free below the data folder.", vitals.disk_free),
         ("longshore_disk_size_bytes", "Bytes of the file system below the data folder.", vitals.disk_total),
         (
+            "longshore_disk_short",
+            "Whether so little is free there that this node takes no writes and does not lead.",
+            Some(u64::from(vitals.disk_short)),
+        ),
+        (
             "longshore_sessions",
             "Proven sessions of workers and clients at this node.",
             Some(context.credentials.sessions.count()),

@@ -61,6 +61,12 @@ impl MachineError {
         }
     }
 
+    /// The same for who knows nothing of machines; the kind of the cause stays.
+    pub(crate) fn into_io(self) -> io::Error {
+        let kind = if let Self::Io { cause, .. } = &self { cause.kind() } else { io::ErrorKind::Other };
+        io::Error::new(kind, self)
+    }
+
     pub(super) fn io(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |cause| Self::Io { path: path.to_owned(), doing, cause }
     }

@@ -91,9 +91,9 @@ impl SnapshotFile {
     }
 
     /// The state within.
-    pub(crate) fn into_state(self) -> Result<State, MachineError> {
-        match self.state {
-            Some(state) => Ok(state),
+    pub(crate) fn state(&self) -> Result<State, MachineError> {
+        match &self.state {
+            Some(state) => Ok(state.clone()),
             None => self.load().map(|(state, _)| state),
         }
     }
@@ -174,7 +174,11 @@ impl Snapshots {
         let (index, term) = meta.applied.map_or((0, 0), |position| (position.index, position.term));
         let path = self.folder.join(format!("{index:020}-{term:020}{SUFFIX}"));
         let unfinished = self.folder.join(format!("{index:020}-{term:020}{SUFFIX}{UNFINISHED}"));
-        write(&unfinished, state, meta).map_err(MachineError::io(&unfinished, "writing a snapshot"))?;
+        if let Err(cause) = write(&unfinished, state, meta) {
+            // Nobody gains from a disk that it fills.
+            let _ = fs::remove_file(&unfinished);
+            return Err(MachineError::io(&unfinished, "writing a snapshot")(cause));
+        }
         fs::rename(&unfinished, &path).map_err(MachineError::io(&path, "renaming a snapshot"))?;
         sync_folder(&self.folder)?;
         self.prune(index);

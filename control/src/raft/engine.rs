@@ -1,5 +1,6 @@
 //! What the group's parts share.
 
+use super::admission::Admission;
 use super::pin::Pin;
 use super::status::Leadership;
 use super::transfer::Gate;
@@ -8,6 +9,7 @@ use super::upkeep::Limits;
 use crate::log::Log;
 use crate::machine::{Snapshots, View};
 use crate::peers::Peers;
+use crate::room::Room;
 use longshore_wire::{Code, Failure, NodeId};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,6 +42,8 @@ pub(super) struct Parts {
     /// The snapshot that is being sent from here.
     pub(super) pin: Pin,
     pub(super) limits: Limits,
+    pub(super) room: Room,
+    pub(super) admission: Admission,
 }
 
 impl Engine {

@@ -7,8 +7,10 @@ use super::leader_link::not_leader;
 use super::message::{self, Append, Appended, Installed, SnapshotHead, Succeed, Succeeded, VoteAsked, Voted};
 use super::transfer::{self, Shipment};
 use super::types::{Snapshot, Types};
+use crate::log::Payload;
 use crate::machine::SnapshotFile;
 use crate::peers::{Answer, Serve};
+use crate::room::Level;
 use longshore_transport::{Peer, Stream};
 use longshore_wire::peer::{OpenPeer, PeerRequest, RaftRpc, ReadIndex};
 use longshore_wire::{Code, Failure, NodeId, encode};
@@ -58,6 +60,10 @@ impl Group {
     }
 
     async fn append(&self, append: Append) -> Result<Vec<u8>, Failure> {
+        // A leader's own entries and the group's changes are small, and a disk that is full must not keep them off.
+        if append.entries.iter().any(|entry| matches!(entry.payload, Payload::Proposals(_))) {
+            self.engine().0.room.check(Level::Short)?;
+        }
         let request = AppendEntriesRequest::<Types> {
             vote: convert::vote(append.leader),
             prev_log_id: append.previous.map(convert::log_id),
@@ -135,6 +141,10 @@ impl Group {
 
     async fn take_snapshot(&self, shipment: &Shipment, stream: &mut Stream) -> Installed {
         let parts = &self.engine().0;
+        // It is there twice for a while: as it came, and as it is kept.
+        if !parts.room.fits(shipment.id.size.saturating_mul(2)) {
+            return Err(parts.room.refusal());
+        }
         let turn = parts.gate.enter().await?;
         let file = turn.receive(&parts.snapshots, shipment, stream).await?;
         self.install(&shipment.head, file).await

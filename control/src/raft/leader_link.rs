@@ -79,6 +79,7 @@ fn worth_another(failure: &Failure) -> bool {
 }
 
 async fn write(engine: &Engine, batch: Bytes, deadline: Instant) -> Result<Vec<Outcome>, Failure> {
+    engine.0.admission.admit()?;
     match timeout_at(deadline, engine.0.raft.client_write(Batch(batch))).await {
         Ok(Ok(written)) => Ok(written.data.0),
         Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(not_leader()),

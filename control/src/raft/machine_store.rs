@@ -4,6 +4,7 @@ use super::convert;
 use super::pin::Pin;
 use super::types::{LogId, Outcomes, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::machine::{Image, Machine, MachineError, SnapshotFile};
+use crate::room::Room;
 use futures_util::stream::{Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
@@ -17,28 +18,39 @@ const PORTION: usize = 256;
 pub(crate) struct MachineStore {
     pub(super) machine: Machine,
     pub(super) pin: Pin,
+    pub(super) room: Room,
 }
 
 /// Writes one snapshot.
-pub(crate) struct Builder(Image);
+pub(crate) struct Builder {
+    image: Image,
+    room: Room,
+}
 
 fn snapshot(file: SnapshotFile) -> Snapshot {
     Snapshot { meta: convert::snapshot_meta(&file.meta), snapshot: file }
 }
 
-/// Runs file work on a thread that may block.
+/// Runs file work on a thread that may block, again and again while the disk is full: half a file is no file, so nothing
+/// is in doubt, and the engine would end by the error.
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, MachineError> + Send + 'static,
+    room: &Room,
+    what: &str,
+    work: impl Fn() -> Result<T, MachineError> + Clone + Send + 'static,
 ) -> Result<T, io::Error> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?.map_err(io::Error::other)
+    let attempt = || {
+        let working = tokio::task::spawn_blocking(work.clone());
+        async move { working.await.map_err(io::Error::other)?.map_err(MachineError::into_io) }
+    };
+    room.until_fits(what, attempt).await
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let image = self.0.clone();
-        blocking(move || image.save()).await.map(snapshot)
+        let image = self.image.clone();
+        blocking(&self.room, "writing a snapshot", move || image.save()).await.map(snapshot)
     }
 }
 
@@ -73,15 +85,16 @@ impl RaftStateMachine<Types> for MachineStore {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder(self.machine.image())
+        Builder { image: self.machine.image(), room: self.room.clone() }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> Result<(), io::Error> {
         let (meta, snapshots) = (convert::meta(meta), self.machine.snapshots().clone());
-        let (state, meta) = blocking(move || {
-            let state = snapshot.into_state()?;
+        let room = self.room.clone();
+        let (state, meta) = blocking(&room, "installing a snapshot", move || {
+            let state = snapshot.state()?;
             snapshots.save(&state, &meta)?;
-            Ok((state, meta))
+            Ok((state, meta.clone()))
         })
         .await?;
         self.machine.replace(state, meta);

@@ -19,6 +19,7 @@ use openraft::{EmptyNode, OptionalSend};
 use serde::{Serialize, de::DeserializeOwned};
 use std::iter;
 use std::time::Duration;
+use tokio::time::sleep;
 
 /// Pause before a message to a node that was not reached: finding that there is no session costs nothing.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -37,6 +38,9 @@ pub(super) struct Messenger {
     pin: Pin,
     target: NodeId,
 }
+
+/// Pause before a snapshot is offered again to a node without room for it.
+const NO_ROOM: Duration = Duration::from_secs(2);
 
 type RpcError = RPCError<Types>;
 
@@ -191,6 +195,9 @@ impl RaftNetworkV2<Types> for Messenger {
         };
         let answer = sent.map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
         let installed = message::unpack::<Installed>(&answer).and_then(|installed| installed);
+        if installed.as_ref().is_err_and(|failure| failure.code == Code::NoSpace) {
+            sleep(NO_ROOM).await;
+        }
         let ballot = installed.map_err(|failure| unreachable(&failure))?;
         Ok(SnapshotResponse { vote: convert::vote(ballot) })
     }

@@ -1,5 +1,6 @@
 //! How a node's part in the group starts: from what it has stored, as founder, or by asking to be taken in.
 
+use super::admission::{self, Admission};
 use super::batcher;
 use super::engine::{Engine, Parts};
 use super::group::Group;
@@ -17,6 +18,7 @@ use crate::identity::random_ulid;
 use crate::log::{Log, LogError};
 use crate::machine::{Machine, MachineError};
 use crate::peers::Peers;
+use crate::room::Room;
 use longshore_state::{Command, State};
 use longshore_wire::credential::Verifier;
 use longshore_wire::{ClusterId, ClusterUri, Failure, NodeId};
@@ -54,6 +56,8 @@ pub(crate) struct GroupOptions {
     pub(crate) peers: Peers,
     /// How large log and snapshots grow.
     pub(crate) limits: Limits,
+    /// The disk that they are on.
+    pub(crate) room: Room,
 }
 
 /// What a new cluster starts with.
@@ -149,7 +153,7 @@ impl Group {
         let (view, snapshots) = (machine.view(), machine.snapshots().clone());
         let pin = Pin::default();
         let network = Network { peers: options.peers.clone(), pin: pin.clone() };
-        let store = MachineStore { machine, pin: pin.clone() };
+        let store = MachineStore { machine, pin: pin.clone(), room: options.room.clone() };
         let raft = Raft::new(options.node, Arc::new(config(&options)?), network, LogStore(log.clone()), store);
         let raft = raft.await.map_err(|error| GroupError::Engine(error.to_string()))?;
         check_cluster(&options, &view.state())?;
@@ -168,9 +172,12 @@ impl Group {
             installs: AtomicU64::new(0),
             pin,
             limits: options.limits,
+            room: options.room,
+            admission: Admission::default(),
         }));
         let group = spawn(engine, options.election.1 * 2);
         options.peers.serve_group(Arc::new(group.clone()));
+        group.spawn(admission::run(group.clone()));
         let initialized =
             group.engine().0.raft.is_initialized().await.map_err(|error| GroupError::Engine(error.to_string()))?;
         match options.bootstrap {

@@ -3,6 +3,7 @@
 use super::group::Group;
 use longshore_wire::NodeId;
 use openraft::async_runtime::WatchReceiver as _;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -13,7 +14,16 @@ impl Group {
     /// Makes the follower that lacks least of the log the leader, if this node leads. Waits until another node does, at
     /// most [`LIMIT`] and at most `deadline`; without a successor the others elect one when they miss this node.
     pub(crate) async fn hand_over(&self, deadline: Duration) {
-        let Some(successor) = self.successor() else { return };
+        self.hand_over_among(|_| true, deadline).await;
+    }
+
+    /// The same, to one of these only.
+    pub(super) async fn hand_over_to(&self, candidates: &BTreeSet<NodeId>, deadline: Duration) {
+        self.hand_over_among(|node| candidates.contains(node), deadline).await;
+    }
+
+    async fn hand_over_among(&self, may: impl Fn(&NodeId) -> bool, deadline: Duration) {
+        let Some(successor) = self.successor(may) else { return };
         let me = self.engine().0.node;
         let mut leadership = self.leadership();
         if let Err(fatal) = self.engine().0.raft.trigger().transfer_leader(successor).await {
@@ -43,14 +53,15 @@ impl Group {
     }
 
     /// A voter with a live session that lacks least, while this node leads.
-    fn successor(&self) -> Option<NodeId> {
+    fn successor(&self, may: impl Fn(&NodeId) -> bool) -> Option<NodeId> {
         let status = self.status();
         if !status.is_leader {
             return None;
         }
         let connected = self.engine().0.peers.connected();
         let lag = |node: &NodeId| status.lag.get(node).copied().flatten();
-        let candidates = status.voters.iter().copied().filter(|node| *node != status.node && connected.contains(node));
+        let able = |node: &NodeId| *node != status.node && connected.contains(node) && may(node);
+        let candidates = status.voters.iter().copied().filter(able);
         candidates.filter_map(|node| Some((lag(&node)?, node))).min().map(|(_, node)| node)
     }
 }

@@ -240,7 +240,10 @@ fn fault(error: impl fmt::Display) -> Failure {
 
 /// Tells the sender what became of it.
 pub(super) async fn conclude(from: NodeId, mut stream: Stream, installed: &Installed) {
-    if let Err(failure) = installed {
+    // Of a full disk the log speaks once.
+    if let Err(failure) = installed
+        && failure.code != Code::NoSpace
+    {
         tracing::warn!(peer = %from, %failure, "a snapshot was not installed");
     }
     let answer = message::pack(installed);

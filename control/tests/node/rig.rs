@@ -60,6 +60,7 @@ async fn start_in(folder: &Path, name: &str, others: &[ClusterUri], own: (&str, 
     let options = Options {
         node_name: name.to_owned(),
         data_dir: folder.join("data"),
+        disk_low: 0,
         cluster: "test".to_owned(),
         bootstrap: others.is_empty().then_some(Bootstrap { verifiers, voters: 3 }),
         discovery: others.to_vec(),

@@ -208,6 +208,7 @@ impl Plan {
         Ok(longshore_control::Options {
             node_name: format!("control-{number}"),
             data_dir: self.folder.join(format!("control-{number}")),
+            disk_low: 0,
             cluster: CLUSTER.to_owned(),
             bootstrap,
             discovery: known.to_vec(),

@@ -2,6 +2,7 @@
 
 use crate::peers::{Answer, Peers, PeersOptions, Serve};
 use crate::raft::{Bootstrapping, Group, GroupError, GroupOptions, Limits};
+use crate::room::Room;
 use longshore_discovery::{Discovery, ResolverOptions};
 use longshore_state::{Command, ControlNode, Reply};
 use longshore_transport::{
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// Nothing here may take longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -174,6 +176,7 @@ impl Node {
             election: (Duration::from_millis(400), Duration::from_millis(800)),
             peers: peers.clone(),
             limits,
+            room: Room::new(folder, 0, CancellationToken::new()),
         })
         .await?;
         peers.serve(Arc::new(TakeIn { peers: peers.clone(), group: group.clone() }));
@@ -427,6 +430,7 @@ async fn a_folder_of_another_cluster_is_refused() {
         election: (Duration::from_millis(400), Duration::from_millis(800)),
         peers,
         limits: Limits::default(),
+        room: Room::new(folder.path(), 0, CancellationToken::new()),
     })
     .await;
     let error = refused.unwrap_err().to_string();

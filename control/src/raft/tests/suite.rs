@@ -6,9 +6,11 @@ use crate::raft::log_store::LogStore;
 use crate::raft::machine_store::MachineStore;
 use crate::raft::pin::Pin;
 use crate::raft::types::Types;
+use crate::room::Room;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 struct Builder;
 
@@ -17,7 +19,8 @@ impl StoreBuilder<Types, LogStore, MachineStore, TempDir> for Builder {
         let folder = tempfile::tempdir().unwrap();
         let machine = Machine::restore(&folder.path().join("snapshots")).unwrap();
         let log = Log::open(&folder.path().join("log")).unwrap();
-        Ok((folder, LogStore(log), MachineStore { machine, pin: Pin::default() }))
+        let room = Room::new(folder.path(), 0, CancellationToken::new());
+        Ok((folder, LogStore(log), MachineStore { machine, pin: Pin::default(), room }))
     }
 }
 
