@@ -9,7 +9,7 @@ mod churn;
 mod failover;
 mod fleet;
 mod forwarding;
-mod http;
+pub(crate) mod http;
 mod joining;
 mod memory;
 mod parting;

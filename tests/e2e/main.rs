@@ -22,6 +22,7 @@ mod dns;
 mod events;
 mod flood;
 mod frozen;
+mod full_disk;
 mod kv;
 mod linear;
 mod middlebox;
