@@ -242,6 +242,9 @@ impl ControlNode {
         }
         self.drain.peers.stop(LAST_STEPS.max(deadline / 4)).await;
         self.drain.group.stop(LAST_STEPS.max(deadline / 4)).await;
+        if self.drain.group.is_damaged() {
+            repair::after_damage(&self.folder);
+        }
     }
 }
 

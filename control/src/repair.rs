@@ -65,6 +65,24 @@ pub(crate) fn set_aside(folder: &DataFolder) -> io::Result<Option<PathBuf>> {
     Ok(Some(aside))
 }
 
+/// The same when damage has shown while the node ran, once its group has stopped: the next start joins anew.
+pub(crate) fn after_damage(folder: &DataFolder) {
+    let former = folder.node();
+    match set_aside(folder) {
+        Ok(Some(aside)) => tracing::error!(
+            %former,
+            aside = %aside.display(),
+            "the damaged log is put aside; start this node again: it joins the others anew under another node id; then `longshore node remove` the former one"
+        ),
+        Ok(None) => tracing::error!(
+            "this node knows of no other control node, so its damaged log is not touched: restore a saved snapshot into a new folder with `longshore snapshot restore`"
+        ),
+        Err(error) => {
+            tracing::error!(%error, "the damaged log cannot be put aside; check the disk, then start the node again")
+        }
+    }
+}
+
 /// Whether this node knows of other members.
 fn others(folder: &Path, me: NodeId) -> bool {
     let Ok(text) = fs::read_to_string(folder.join(MEMBERS)) else { return false };

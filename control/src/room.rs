@@ -24,13 +24,15 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the disk is looked at.
 const EVERY: Duration = Duration::from_millis(500);
+/// Bytes that are taken of others when the disk has just run full.
+const GRACE: u64 = 4 * 1024 * 1024;
 /// Pause before something is written again that found no room.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How much room there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
-    /// Nothing that an unprivileged writer takes is left to matter: the leader's entries are refused.
+    /// The leader's entries are refused, too.
     Full,
     /// New writes are refused, and somebody else shall lead.
     Short,
@@ -48,6 +50,8 @@ struct Inner {
     low: u64,
     free: AtomicU64,
     level: watch::Sender<Level>,
+    /// Bytes that may yet be taken of what was under way when the disk ran full.
+    grace: AtomicU64,
     stop: CancellationToken,
 }
 
@@ -56,8 +60,8 @@ impl Room {
     /// when `stop` is cancelled.
     pub(crate) fn new(folder: &Path, low: u64, stop: CancellationToken) -> Self {
         let level = watch::Sender::new(Level::Enough);
-        let room =
-            Self(Arc::new(Inner { folder: folder.to_owned(), low, free: AtomicU64::new(u64::MAX), level, stop }));
+        let (free, grace) = (AtomicU64::new(u64::MAX), AtomicU64::new(GRACE));
+        let room = Self(Arc::new(Inner { folder: folder.to_owned(), low, free, level, grace, stop }));
         room.look();
         room
     }
@@ -88,12 +92,19 @@ impl Room {
         self.0.free.load(Ordering::Relaxed) >= bytes.saturating_add(self.0.low)
     }
 
-    /// Nothing is written into the little that is left.
+    /// Takes so many bytes of others. A full disk takes only a little more: what was under way when it ran full, so that
+    /// the group can come to an end with it.
     ///
     /// # Errors
-    /// `NoSpace` when there is none.
-    pub(crate) fn check(&self, level: Level) -> Result<(), Failure> {
-        if self.level() >= level { Ok(()) } else { Err(self.refusal()) }
+    /// `NoSpace` when nothing more is taken.
+    pub(crate) fn take(&self, bytes: usize) -> Result<(), Failure> {
+        if self.level() > Level::Full {
+            return Ok(());
+        }
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let left = |grace: u64| grace.checked_sub(bytes);
+        let taken = self.0.grace.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+        taken.map(drop).map_err(|_| self.refusal())
     }
 
     /// The sentence about too little room.
@@ -134,6 +145,9 @@ impl Room {
         inner.free.store(free, Ordering::Relaxed);
         let before = self.level();
         let now = judge(before, free, inner.low);
+        if now > Level::Full {
+            inner.grace.store(GRACE, Ordering::Relaxed);
+        }
         inner.level.send_if_modified(|level| std::mem::replace(level, now) != now);
         match (before, now) {
             (Level::Enough, Level::Short | Level::Full) => tracing::error!(room = %self, "the disk is nearly full"),
@@ -155,7 +169,7 @@ fn judge(before: Level, free: u64, low: u64) -> Level {
 impl fmt::Display for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { folder, low, free, .. } = &*self.0;
-        let (free, low, enough) = (free.load(Ordering::Relaxed) >> 20, low >> 20, (low * 2) >> 20);
+        let (free, low, enough) = (free.load(Ordering::Relaxed) >> 20, low >> 20, low.saturating_mul(2) >> 20);
         let folder = folder.display();
         write!(
             f,
@@ -184,6 +198,20 @@ mod tests {
         use Level::{Enough, Full, Short};
         assert_eq!(levels.collect::<Vec<_>>(), [Enough, Short, Short, Full, Short, Short, Enough, Enough]);
         assert_eq!(judge(Enough, 0, 0), Enough, "never judged");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_takes_what_was_under_way_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        // No disk has so much.
+        let room = Room::new(folder.path(), u64::MAX, CancellationToken::new());
+        assert_eq!(room.level(), Level::Full);
+        let taken = (0..100).filter(|_| room.take(1024 * 1024).is_ok()).count();
+        assert_eq!(taken, 4);
+        assert_eq!(room.take(1024 * 1024).unwrap_err().code, Code::NoSpace);
+        assert!(!room.fits(0));
+        let enough = Room::new(folder.path(), 0, CancellationToken::new());
+        assert!((0..100).all(|_| enough.take(1024 * 1024).is_ok()));
     }
 
     #[tokio::test]

@@ -167,6 +167,13 @@ impl Log {
         self.0.shared.space.subscribe()
     }
 
+    /// Ends the log when something stored has turned out to be damaged.
+    pub(crate) fn condemn(&self, error: &LogError) {
+        if matches!(error, LogError::Damaged { .. }) {
+            self.0.shared.fail(error);
+        }
+    }
+
     /// How long each write took until it was synced.
     pub(crate) fn syncs(&self) -> &Histogram {
         &self.0.shared.syncs

@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -19,6 +20,8 @@ const KEPT: usize = 2;
 const SUFFIX: &str = ".snap";
 /// How unfinished files end; removed at the start.
 const UNFINISHED: &str = ".tmp";
+/// How those end that have turned out to be damaged.
+const DAMAGED: &str = "snap-damaged";
 /// Buffer of a snapshot's file.
 const BUFFER: usize = 256 * 1024;
 
@@ -123,6 +126,8 @@ impl Read for ReadAt {
 pub(crate) struct Snapshots {
     folder: Arc<PathBuf>,
     newest: Arc<Mutex<Option<SnapshotFile>>>,
+    /// Whether the newest one has turned out to be damaged.
+    damaged: Arc<AtomicBool>,
 }
 
 impl Snapshots {
@@ -133,7 +138,7 @@ impl Snapshots {
             let path = folder.join(name);
             fs::remove_file(&path).map_err(MachineError::io(&path, "removing an unfinished snapshot"))?;
         }
-        let snapshots = Self { folder: Arc::new(folder.to_owned()), newest: Arc::default() };
+        let snapshots = Self { folder: Arc::new(folder.to_owned()), newest: Arc::default(), damaged: Arc::default() };
         snapshots.remove_parts(snapshots.finished()?.last().and_then(|path| index(path)).unwrap_or(0))?;
         Ok(snapshots)
     }
@@ -152,12 +157,30 @@ impl Snapshots {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the newest snapshot has turned out to be damaged, so that another one must be written in its place.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Reads a snapshot that a receiver has found damaged. If it is, it is named and put aside; says so. Blocks: not for a
+    /// runtime's thread.
+    pub(crate) fn examine(&self, file: &SnapshotFile) -> bool {
+        let Err(error) = file.load() else { return false };
+        let aside = file.path.with_extension(DAMAGED);
+        let moved = fs::rename(&file.path, &aside);
+        let aside = aside.display();
+        tracing::error!(%error, ?moved, %aside, "a stored snapshot is damaged; it is put aside and written anew; check the disk");
+        self.damaged.store(self.newest().is_some_and(|newest| newest.path == file.path), Ordering::Relaxed);
+        true
+    }
+
     fn set_newest(&self, file: SnapshotFile) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let index = |file: &SnapshotFile| file.meta.applied.map(|position| position.index);
         // One that was begun before a newer one was received may be finished behind it.
         if newest.as_ref().is_none_or(|newest| index(newest) <= index(&file)) {
             *newest = Some(file);
+            self.damaged.store(false, Ordering::Relaxed);
         }
     }
 

@@ -7,10 +7,9 @@ use super::leader_link::not_leader;
 use super::message::{self, Append, Appended, Installed, SnapshotHead, Succeed, Succeeded, VoteAsked, Voted};
 use super::transfer::{self, Shipment};
 use super::types::{Snapshot, Types};
-use crate::log::Payload;
+use crate::log::{Entry, Payload};
 use crate::machine::SnapshotFile;
 use crate::peers::{Answer, Serve};
-use crate::room::Level;
 use longshore_transport::{Peer, Stream};
 use longshore_wire::peer::{OpenPeer, PeerRequest, RaftRpc, ReadIndex};
 use longshore_wire::{Code, Failure, NodeId, encode};
@@ -61,9 +60,8 @@ impl Group {
 
     async fn append(&self, append: Append) -> Result<Vec<u8>, Failure> {
         // A leader's own entries and the group's changes are small, and a disk that is full must not keep them off.
-        if append.entries.iter().any(|entry| matches!(entry.payload, Payload::Proposals(_))) {
-            self.engine().0.room.check(Level::Short)?;
-        }
+        let proposals = append.entries.iter().filter(|entry| matches!(entry.payload, Payload::Proposals(_)));
+        self.engine().0.room.take(proposals.map(Entry::size).sum())?;
         let request = AppendEntriesRequest::<Types> {
             vote: convert::vote(append.leader),
             prev_log_id: append.previous.map(convert::log_id),

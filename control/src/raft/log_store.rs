@@ -2,7 +2,7 @@
 
 use super::convert;
 use super::types::{LogId, RaftEntry, Types, Vote};
-use crate::log::{Log, LogError};
+use crate::log::{Entry, Log, LogError};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 use std::fmt::Debug;
@@ -15,6 +15,14 @@ const MESSAGE_BYTES: usize = 1024 * 1024;
 /// openraft's view of the log.
 #[derive(Debug, Clone)]
 pub(super) struct LogStore(pub(super) Log);
+
+impl LogStore {
+    /// Damage that shows only now ends the log: what is damaged must not vote or lead any more.
+    fn read(&self, from: u64, to: u64, budget: usize) -> Result<Vec<Entry>, io::Error> {
+        let read = self.0.read(from, to, budget);
+        read.inspect_err(|error| self.0.condemn(error)).map_err(io::Error::other)
+    }
+}
 
 impl RaftLogReader<Types> for LogStore {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
@@ -31,7 +39,7 @@ impl RaftLogReader<Types> for LogStore {
             Bound::Excluded(to) => *to,
             Bound::Unbounded => u64::MAX,
         };
-        let entries = self.0.read(from, to, usize::MAX).map_err(io::Error::other)?;
+        let entries = self.read(from, to, usize::MAX)?;
         Ok(entries.into_iter().map(convert::raft_entry).collect())
     }
 
@@ -40,7 +48,7 @@ impl RaftLogReader<Types> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<RaftEntry>, io::Error> {
-        let entries = self.0.read(start, end, MESSAGE_BYTES).map_err(io::Error::other)?;
+        let entries = self.read(start, end, MESSAGE_BYTES)?;
         Ok(entries.into_iter().map(convert::raft_entry).collect())
     }
 }

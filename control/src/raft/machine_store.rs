@@ -102,6 +102,10 @@ impl RaftStateMachine<Types> for MachineStore {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        if self.machine.snapshots().is_damaged() {
+            let image = self.machine.image();
+            return blocking(&self.room, "writing a snapshot", move || image.save()).await.map(snapshot).map(Some);
+        }
         Ok(self.pin.choose(self.machine.snapshots().newest()).map(snapshot))
     }
 }

@@ -5,7 +5,7 @@ use super::message::{self, Append, Appended, Installed, SnapshotHead, Succeed, S
 use super::pin::Pin;
 use super::transfer;
 use super::types::{Snapshot, Types, Vote};
-use crate::machine::SnapshotFile;
+use crate::machine::{SnapshotFile, Snapshots};
 use crate::peers::Peers;
 use longshore_wire::peer::{CHUNKS_VERSION, OpenPeer, PeerRequest, RaftRpc, SUCCESSION_VERSION};
 use longshore_wire::{Code, Failure, NodeId};
@@ -29,6 +29,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Network {
     pub(super) peers: Peers,
     pub(super) pin: Pin,
+    pub(super) snapshots: Snapshots,
 }
 
 /// Carries messages to one node.
@@ -36,6 +37,7 @@ pub(super) struct Network {
 pub(super) struct Messenger {
     peers: Peers,
     pin: Pin,
+    snapshots: Snapshots,
     target: NodeId,
 }
 
@@ -48,7 +50,8 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Messenger;
 
     async fn new_client(&mut self, target: NodeId, _node: &EmptyNode) -> Messenger {
-        Messenger { peers: self.peers.clone(), pin: self.pin.clone(), target }
+        let Self { peers, pin, snapshots } = self.clone();
+        Messenger { peers, pin, snapshots, target }
     }
 }
 
@@ -72,6 +75,12 @@ impl Messenger {
     /// The protocol version that both speak; `None` without a session.
     fn version(&self) -> Option<u16> {
         self.peers.session(self.target).map(|session| session.peer().version)
+    }
+
+    /// Whether a snapshot that was found damaged elsewhere is damaged here.
+    async fn is_damaged(&self, file: &SnapshotFile) -> bool {
+        let (snapshots, file) = (self.snapshots.clone(), file.clone());
+        tokio::task::spawn_blocking(move || snapshots.examine(&file)).await.unwrap_or(false)
     }
 
     async fn ask_vote(
@@ -177,17 +186,17 @@ impl RaftNetworkV2<Types> for Messenger {
             true => OpenPeer::SnapshotChunks { head, size: file.size, stamp: file.stamp() },
             false => OpenPeer::Snapshot { head, size: file.size },
         };
-        let _sending = self.pin.send(file);
+        let sending = self.pin.send(file);
         let mut stream = self.peers.open(self.target, &open).await.map_err(|failure| unreachable(&failure))?;
         tracing::info!(peer = %self.target, size = file.size, "sending a snapshot");
-        let sending = async {
+        let carrying = async {
             match chunks {
                 true => transfer::send_rest(&mut stream, &snapshot).await,
                 false => transfer::send_whole(&mut stream, &snapshot).await,
             }
         };
         let sent = tokio::select! {
-            sent = sending => sent,
+            sent = carrying => sent,
             closed = cancel => {
                 stream.reset(Failure::new(Code::Unavailable, "the leader has stopped sending"));
                 return Err(closed.into());
@@ -197,6 +206,9 @@ impl RaftNetworkV2<Types> for Messenger {
         let installed = message::unpack::<Installed>(&answer).and_then(|installed| installed);
         if installed.as_ref().is_err_and(|failure| failure.code == Code::NoSpace) {
             sleep(NO_ROOM).await;
+        }
+        if installed.as_ref().is_err_and(|failure| failure.code == Code::Corrupt) && self.is_damaged(file).await {
+            sending.give_up();
         }
         let ballot = installed.map_err(|failure| unreachable(&failure))?;
         Ok(SnapshotResponse { vote: convert::vote(ballot) })

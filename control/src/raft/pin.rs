@@ -80,6 +80,13 @@ impl Pin {
     }
 }
 
+impl Sending {
+    /// It is damaged: another one shall be sent.
+    pub(super) fn give_up(&self) {
+        self.0.pinned().file = None;
+    }
+}
+
 impl Drop for Sending {
     fn drop(&mut self) {
         let mut pinned = self.0.pinned();

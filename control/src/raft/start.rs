@@ -152,7 +152,7 @@ impl Group {
         check_cluster(&options, &machine.view().state())?;
         let (view, snapshots) = (machine.view(), machine.snapshots().clone());
         let pin = Pin::default();
-        let network = Network { peers: options.peers.clone(), pin: pin.clone() };
+        let network = Network { peers: options.peers.clone(), pin: pin.clone(), snapshots: snapshots.clone() };
         let store = MachineStore { machine, pin: pin.clone(), room: options.room.clone() };
         let raft = Raft::new(options.node, Arc::new(config(&options)?), network, LogStore(log.clone()), store);
         let raft = raft.await.map_err(|error| GroupError::Engine(error.to_string()))?;

@@ -2,7 +2,7 @@
 
 use super::Group;
 use crate::histogram::Histogram;
-use crate::log::Log;
+use crate::log::{Log, LogError};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -43,6 +43,13 @@ impl Group {
             installs: parts.installs.load(Ordering::Relaxed),
             received: parts.gate.received(),
         }
+    }
+}
+
+impl Group {
+    /// Whether the group has ended on this node since something stored is damaged.
+    pub(crate) fn is_damaged(&self) -> bool {
+        matches!(self.engine().0.log.fault(), Some(LogError::Damaged { .. }))
     }
 }
 

@@ -11,6 +11,7 @@ use longshore_wire::peer::{Join, OpenPeer};
 use longshore_wire::{Code, NodeId, RequestId};
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -153,6 +154,31 @@ async fn the_leader_sends_only_what_a_late_node_lacks() {
     late.until("it catches up", |group| group.state().kv_get("large/1").is_some()).await;
     late.until("that was by a snapshot", |group| group.storage().installs == 1).await;
     assert_eq!(late.group.storage().received, file.size - half as u64);
+    late.stop().await;
+    leader.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_was_damaged_on_disk_is_written_anew() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let leader = Node::start(folder.path(), 1, anywhere(), vec![], bootstrap()).await.unwrap();
+    fill(&leader, 1).await;
+    snapshot(&leader).await;
+    let applied = leader.group.status().applied.unwrap();
+    leader.group.engine().0.raft.trigger().purge_log(applied).await.unwrap();
+    leader.until("the log behind it is purged", |group| group.status().purged >= Some(applied)).await;
+    let names = || fs::read_dir(folder.path().join("snapshots")).unwrap().flatten().map(|item| item.path());
+    let stored = names().next().unwrap();
+    let mut bytes = fs::read(&stored).unwrap();
+    bytes[CHUNK] ^= 1;
+    // In place: the node has it open.
+    fs::File::options().write(true).open(&stored).unwrap().write_all_at(&bytes, 0).unwrap();
+
+    let late = Node::start(other.path(), 2, anywhere(), vec![uri(leader.address)], None).await.unwrap();
+    late.until("it catches up", |group| group.state().kv_get("large/0").is_some()).await;
+    let damaged = stored.with_extension("snap-damaged");
+    assert_eq!(fs::read(damaged).unwrap(), bytes, "what was damaged is kept");
+    assert!(leader.put("after", "1").await.is_ok() && !leader.group.is_damaged());
     late.stop().await;
     leader.stop().await;
 }
