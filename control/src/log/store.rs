@@ -16,6 +16,7 @@ use crate::histogram::Histogram;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -51,6 +52,8 @@ pub(super) struct Shared {
     space: watch::Sender<Option<LogError>>,
     /// How long each write took until it was synced.
     pub(super) syncs: Histogram,
+    /// Whether a change that finds no room waits for it.
+    pub(super) waits: AtomicBool,
 }
 
 impl Shared {
@@ -85,6 +88,7 @@ pub(super) fn load(path: &Path, disk: Arc<dyn Disk>, growth: Growth) -> Result<W
         failed: CancellationToken::new(),
         space,
         syncs: Histogram::default(),
+        waits: AtomicBool::new(false),
     });
     Ok(Writer { shared, spares, current, end, next, standing, buffer: Vec::new() })
 }
@@ -165,6 +169,12 @@ impl Log {
     /// they fail as [`LogError::NoSpace`], and succeed again once there is room.
     pub(crate) fn space(&self) -> watch::Receiver<Option<LogError>> {
         self.0.shared.space.subscribe()
+    }
+
+    /// From now on a change that finds no room is not failed: it waits, and so does what follows, until there is room or
+    /// the log is closed. Whoever would end by that error can live on.
+    pub(crate) fn wait_for_space(&self) {
+        self.0.shared.waits.store(true, Ordering::Relaxed);
     }
 
     /// Ends the log when something stored has turned out to be damaged.
@@ -314,6 +324,7 @@ impl Inner {
 
     fn close(&self) {
         let Some(Thread { queue, handle }) = self.thread().take() else { return };
+        self.shared.waits.store(false, Ordering::Relaxed);
         drop(queue);
         if handle.join().is_err() {
             tracing::error!("the thread that writes the Raft log panicked");

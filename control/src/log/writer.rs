@@ -7,13 +7,16 @@ use super::spare::Spares;
 use super::store::Shared;
 use super::{Ballot, Entry, LogError, Position, frame};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Most bytes in one frame: everybody in it waits for all of it.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Most jobs in one frame.
 const BATCH_JOBS: usize = 1024;
+/// Pause before a change that found no room is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
 /// What the buffer keeps between frames.
 const BUFFER: usize = 256 * 1024;
 
@@ -86,9 +89,14 @@ impl Writer {
         if works.is_empty() {
             return;
         }
-        let result = match self.shared.fault.get() {
-            Some(fault) => Err(fault.clone()),
-            None => self.commit(&works),
+        let result = loop {
+            let result = self.shared.fault.get().cloned().map_or_else(|| self.commit(&works), Err);
+            // Nothing was written, so nothing is in doubt.
+            let waits = self.shared.waits.load(Ordering::Relaxed);
+            match result {
+                Err(LogError::NoSpace { .. }) if waits => std::thread::sleep(AGAIN),
+                result => break result,
+            }
         };
         match &result {
             Err(LogError::NoSpace { .. }) => self.shared.index().take_back(&self.standing),

@@ -215,6 +215,8 @@ async fn open(folder: PathBuf) -> Result<(Log, Machine), GroupError> {
         std::fs::create_dir_all(&folder).map_err(io)?;
         let machine = Machine::restore(&folder.join(SNAPSHOT_FOLDER))?;
         let log = Log::open(&folder.join(LOG_FOLDER))?;
+        // The engine would end by the error.
+        log.wait_for_space();
         check_complete(&folder, &log, &machine)?;
         Ok((log, machine))
     });
