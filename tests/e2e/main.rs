@@ -42,6 +42,7 @@ mod python_worker;
 mod recovery;
 mod refusals;
 mod restart;
+mod rot;
 mod single;
 mod stranger;
 mod tokens;
