@@ -20,7 +20,7 @@ use crate::identity::{DataFolder, FolderError, random_ulid};
 use crate::kv::Kv;
 use crate::leader::{self, Leading, Presence};
 use crate::loops::{Loops, StopReason};
-use crate::options::{ApiGuard, ApiListen, Listen, Options, Timers};
+use crate::options::{ApiGuard, ApiListen, Bootstrap, Listen, Options, Timers};
 use crate::peer_service::PeerService;
 use crate::peers::{Peers, PeersOptions};
 use crate::proxy::{Proxies, ProxyOptions};
@@ -161,9 +161,7 @@ impl ControlNode {
             folder: folder.path().to_owned(),
             node: folder.node(),
             cluster: options.cluster.clone(),
-            bootstrap: options
-                .bootstrap
-                .map(|bootstrap| Bootstrapping { verifiers: bootstrap.verifiers, voters: bootstrap.voters }),
+            bootstrap: options.bootstrap.map(bootstrapping),
             heartbeat: options.timers.heartbeat,
             election: (options.timers.election_min, options.timers.election_max),
             peers: peers.clone(),
@@ -297,6 +295,10 @@ fn damaged(folder: &DataFolder, error: GroupError) -> StartError {
         Ok(None) => StartError::Alone { error },
         Err(cause) => StartError::NotAside { error, cause },
     }
+}
+
+fn bootstrapping(new: Bootstrap) -> Bootstrapping {
+    Bootstrapping { verifiers: new.verifiers, voters: new.voters }
 }
 
 fn peer_session(session: &SessionOptions) -> SessionOptions {
