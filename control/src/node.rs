@@ -20,7 +20,7 @@ use crate::identity::{DataFolder, FolderError, random_ulid};
 use crate::kv::Kv;
 use crate::leader::{self, Leading, Presence};
 use crate::loops::{Loops, StopReason};
-use crate::options::{ApiGuard, ApiListen, Bootstrap, Listen, Options, Timers};
+use crate::options::{ApiGuard, ApiListen, Bootstrap, Listen, Options, Timers, advertised};
 use crate::peer_service::PeerService;
 use crate::peers::{Peers, PeersOptions};
 use crate::proxy::{Proxies, ProxyOptions};
@@ -268,21 +268,6 @@ impl Sockets {
         }
         Ok(sockets)
     }
-}
-
-/// What others are told to dial when nothing else is configured. A wildcard address tells nobody anything.
-fn advertised(transport: Transport, local: SocketAddr, path: String) -> Option<ClusterUri> {
-    if local.ip().is_unspecified() {
-        tracing::warn!(%local, "this listener has no `advertise`: workers can reach this node only through discovery or a tunnel");
-        return None;
-    }
-    Some(ClusterUri {
-        host: local.ip().to_string(),
-        port: Some(local.port()),
-        transport: Some(transport),
-        path: transport.is_websocket().then_some(path),
-        tls_verify: None,
-    })
 }
 
 /// Puts damaged files aside where that is safe; the next start then joins anew.

@@ -6,8 +6,8 @@
 use crate::schedule::Scheduled;
 use longshore_discovery::ResolverOptions;
 use longshore_transport::{DialOptions, ListenOptions, Secret, ServerTls, SessionOptions};
-use longshore_wire::ClusterUri;
 use longshore_wire::credential::Verifier;
+use longshore_wire::{ClusterUri, Transport};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -69,6 +69,21 @@ pub struct Listen {
     pub options: ListenOptions,
     /// What others are told to dial; `None` = the bound address itself.
     pub advertise: Option<ClusterUri>,
+}
+
+/// What others are told to dial when nothing else is configured. A wildcard address tells nobody anything.
+pub(crate) fn advertised(transport: Transport, local: SocketAddr, path: String) -> Option<ClusterUri> {
+    if local.ip().is_unspecified() {
+        tracing::warn!(%local, "this listener has no `advertise`: workers can reach this node only through discovery or a tunnel");
+        return None;
+    }
+    Some(ClusterUri {
+        host: local.ip().to_string(),
+        port: Some(local.port()),
+        transport: Some(transport),
+        path: transport.is_websocket().then_some(path),
+        tls_verify: None,
+    })
 }
 
 /// One listening address of the HTTP API.
