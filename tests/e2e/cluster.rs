@@ -55,7 +55,7 @@ pub(crate) struct Cluster {
     pub(crate) subnet: Subnet,
     pub(crate) dir: TempDir,
     edge_dns: Dns,
-    _core_dns: Dns,
+    core_dns: Dns,
 }
 
 impl Cluster {
@@ -71,8 +71,7 @@ impl Cluster {
             .output()
             .unwrap();
         assert!(output.status.success(), "init: {}", String::from_utf8_lossy(&output.stderr));
-        let mut cluster =
-            Self { controls: Vec::new(), workers: Vec::new(), subnet, dir, edge_dns, _core_dns: core_dns };
+        let mut cluster = Self { controls: Vec::new(), workers: Vec::new(), subnet, dir, edge_dns, core_dns };
         cluster.controls = (1..=3).map(|number| cluster.control(number)).collect();
         cluster.workers =
             (1..=workers).map(|number| cluster.worker(&format!("worker-{number}"), "worker.secret", "")).collect();
@@ -161,6 +160,24 @@ secret_file = "{made}/{secret}"
             made = self.secrets().display(),
         );
         self.process(name, &config)
+    }
+
+    /// Gives every control node, all of them stopped, another address; their names stay.
+    pub(crate) fn move_controls(&mut self) {
+        let mut records = zone(self.subnet, Reach::All);
+        for number in 1..=u8::try_from(self.controls.len()).unwrap() {
+            let (from, to) = (self.subnet.host(number), self.subnet.host(number + 100));
+            let file = self.dir.path().join(format!("control-{number}.toml"));
+            let text = std::fs::read_to_string(&file).unwrap();
+            let text = text.replace(&format!("{from}:{WSS_PORT}"), &format!("{to}:{WSS_PORT}"));
+            std::fs::write(&file, text).unwrap();
+            records = records.replace(&format!("IN A {from}\n"), &format!("IN A {to}\n"));
+        }
+        for (host, dns) in [(DNS_HOST, &mut self.core_dns), (EDGE_DNS_HOST, &mut self.edge_dns)] {
+            // The former one gives its address back first.
+            drop(std::mem::replace(dns, Dns::serve(self.subnet.host(host + 100), "")));
+            *dns = Dns::serve(self.subnet.host(host), &records);
+        }
     }
 
     /// Where `init` put the secrets.

@@ -2,7 +2,7 @@
 
 use crate::boxes::Middlebox;
 use crate::cluster::{Cluster, Reach};
-use crate::process::{BINARY, stderr, wait_for};
+use crate::process::{BINARY, Process, stderr, wait_for};
 use crate::single::{Single, TCP_PORT};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
@@ -45,6 +45,28 @@ fn six_processes_are_killed_and_lose_nothing() {
             _ => Err(tasks.to_string()),
         }
     });
+}
+
+/// Names lead to control nodes, whatever their addresses, even when all change at once.
+#[test]
+fn control_nodes_keep_their_names_when_their_addresses_change() {
+    let mut cluster = Cluster::start(1, Reach::All);
+    cluster.cli(0).text(&["kv", "put", "keep", "this"]);
+    let nodes = identities(&cluster);
+    let old = cluster.subnet.host(1).to_string();
+    cluster.controls.iter_mut().for_each(Process::kill);
+    cluster.move_controls();
+    cluster.controls.iter_mut().for_each(|control| control.start(&[]));
+    cluster.wait_voters();
+    cluster.wait_driven();
+    for index in 0..3 {
+        assert_eq!(cluster.cli(index).text(&["kv", "get", "keep"]).trim_end(), "this");
+        let door = format!("wss://{}", cluster.subnet.host(u8::try_from(index).unwrap() + 101));
+        cluster.controls[index].wait_log(&["control node runs", &door]);
+    }
+    assert_eq!(identities(&cluster), nodes, "nodes keep their ids and short ids");
+    let status = cluster.cli(0).json(&["cluster", "status"]);
+    assert!(!status["members"].to_string().contains(&old), "{status}");
 }
 
 #[test]

@@ -119,6 +119,7 @@ mod tests {
             snapshot: None,
             purged: None,
             voters: [id(1), id(2), id(3)].into(),
+            unfinished: None,
             learners: Default::default(),
             millis_since_quorum_ack: None,
             lag: BTreeMap::from([(id(2), Some(0)), (id(3), Some(0))]),

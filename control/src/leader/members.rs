@@ -52,6 +52,10 @@ fn next_change(
     standing: impl Fn(NodeId) -> Standing,
     grace: Duration,
 ) -> Option<Change> {
+    // A change that broke off between its two steps would leave the former voters their say for good.
+    if let Some(wanted) = &status.unfinished {
+        return Some(Change::SetVoters(wanted.clone()));
+    }
     let registered: BTreeSet<NodeId> = state.controls().map(|node| node.id).collect();
     let members: BTreeSet<NodeId> = status.voters.union(&status.learners).copied().collect();
     let here = |node: &NodeId| matches!(standing(*node), Standing::Here(_));
@@ -155,6 +159,7 @@ mod tests {
             snapshot: None,
             purged: None,
             voters: ids(voters),
+            unfinished: None,
             learners: ids(learners),
             millis_since_quorum_ack: None,
             lag: (2..9).map(|number| (id(number), Some(0))).collect(),
@@ -229,6 +234,13 @@ mod tests {
         assert_eq!(next_change(&state, &status(&[1, 2, 3], &[]), second_away, GRACE), Some(Change::AddLearner(id(4))));
         assert_eq!(next_change(&cluster(2), &status(&[1, 2, 3], &[]), second_away, GRACE), None);
         assert_eq!(next_change(&state, &status(&[1, 2, 3], &[4]), second_away, GRACE), voters(&[1, 2, 4]));
+    }
+
+    #[test]
+    fn a_change_that_broke_off_is_finished_first() {
+        let mut group = status(&[1, 2, 3], &[4]);
+        group.unfinished = Some([1, 2, 3].map(id).into());
+        assert_eq!(next_change(&cluster(5), &group, here, GRACE), voters(&[1, 2, 3]));
     }
 
     #[test]

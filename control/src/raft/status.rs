@@ -42,6 +42,8 @@ pub(crate) struct GroupStatus {
     pub(crate) purged: Option<u64>,
     /// Members with a vote; of both sets while the group changes from one to the other.
     pub(crate) voters: BTreeSet<NodeId>,
+    /// Those who shall vote, while the group is between two sets and each decision needs a majority of both.
+    pub(crate) unfinished: Option<BTreeSet<NodeId>>,
     /// Members without.
     pub(crate) learners: BTreeSet<NodeId>,
     /// On a leader: milliseconds since a majority last answered. `None` elsewhere, or before the first answer.
@@ -71,6 +73,10 @@ pub(super) fn status(metrics: &Metrics, log: &Log, applied: Option<u64>) -> Grou
         snapshot: index(metrics.snapshot.as_ref()),
         purged: index(metrics.purged.as_ref()),
         voters: membership.voter_ids().collect(),
+        unfinished: match membership.get_joint_config().as_slice() {
+            [_, .., wanted] => Some(wanted.iter().copied().collect()),
+            _ => None,
+        },
         learners: membership.learner_ids().collect(),
         millis_since_quorum_ack: acked.map(|millis| u64::try_from(millis).unwrap_or(u64::MAX)),
         lag: replication.map(|(node, matched)| (*node, behind(matched))).collect(),
