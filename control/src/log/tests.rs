@@ -1,5 +1,6 @@
 //! The log over a clean end, a crash, and its own limits.
 
+mod bench;
 mod crash;
 mod damage;
 mod disk;
@@ -196,6 +197,12 @@ fn golden_record() {
     let record = seal_record(&position(1, 2));
     assert_eq!(record[0], 1, "the format");
     assert_eq!(open_record::<Position>(&record), Ok(position(1, 2)));
+    let whole = seal_record(&entry(1, 2, 3));
+    assert_eq!(
+        format!("{:08x} {}", crc32fast::hash(&whole), whole.len()),
+        "6f59ddfc 87",
+        "an entry of the first release"
+    );
     let newer = [&[2], &record[1..]].concat();
     assert_eq!(open_record::<Position>(&newer), Err("its format is 2, this release reads format 1".to_owned()));
     assert!(open_record::<Position>(&record[..4]).is_err());

@@ -7,8 +7,7 @@ const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// FROZEN: the file as the first release wrote it.
-fn write(path: &Path, entries: &[Entry], meta: &[(&str, Vec<u8>)]) {
-    let database = Database::create(path).unwrap();
+pub(super) fn write(database: &Database, entries: &[Entry], meta: &[(&str, Vec<u8>)]) {
     let transaction = database.begin_write().unwrap();
     {
         let mut log = transaction.open_table(LOG).unwrap();
@@ -36,7 +35,7 @@ fn first(folder: &Path) -> PathBuf {
     let path = folder.join("log.redb");
     let meta =
         [("vote", seal_record(&ballot)), ("purged", seal_record(&purged)), ("committed", seal_record(&committed))];
-    write(&path, &entries, &meta);
+    write(&Database::create(&path).unwrap(), &entries, &meta);
     path
 }
 
@@ -91,16 +90,16 @@ fn damage_in_the_first_format_is_named_and_touches_nothing() {
     let (entries, ballot, ..) = some();
     let mut vote = seal_record(&ballot);
     *vote.last_mut().unwrap() ^= 1;
-    write(&former, &entries[..3], &[("vote", vote.clone())]);
+    write(&Database::create(&former).unwrap(), &entries[..3], &[("vote", vote.clone())]);
     let error = Log::open(&path).unwrap_err();
     assert!(matches!(error, LogError::Damaged { .. }), "{error:?}");
     assert!(error.to_string().contains("log.redb: vote is damaged"), "{error}");
     assert!(former.is_file() && !path.exists());
-    write(&former, &[], &[("vote", [&[2], &seal_record(&ballot)[1..]].concat())]);
+    write(&Database::create(&former).unwrap(), &[], &[("vote", [&[2], &seal_record(&ballot)[1..]].concat())]);
     let newer = Log::open(&path).unwrap_err();
     assert!(matches!(newer, LogError::Newer { .. }), "{newer:?}");
-    write(&former, &[], &[("vote", seal_record(&ballot))]);
-    write(&former, &entries[4..5], &[]);
+    write(&Database::create(&former).unwrap(), &[], &[("vote", seal_record(&ballot))]);
+    write(&Database::create(&former).unwrap(), &entries[4..5], &[]);
     let gap = Log::open(&path).unwrap_err().to_string();
     assert!(gap.contains("where entry 104 must stand"), "{gap}");
     std::fs::write(&former, "no database").unwrap();
