@@ -7,12 +7,11 @@
 //! A tunnelled worker takes the same way from the proof on. Nothing of a peer is believed before its proof; slow or silent
 //! peers hold up nobody, since each is handled by itself.
 
-use crate::client_link;
+use crate::client_link::{self, ForClients};
 use crate::credentials::{self, Sessions};
 use crate::loops::Loops;
 use crate::peers::Peers;
 use crate::raft::Group;
-use crate::relay::Relays;
 use crate::steer;
 use crate::worker_link::{self, WorkerLinks};
 use longshore_transport::{
@@ -28,7 +27,7 @@ pub(crate) struct Reception {
     pub(crate) me: Identity,
     pub(crate) group: Group,
     pub(crate) peers: Peers,
-    pub(crate) relays: Relays,
+    pub(crate) clients: ForClients,
     pub(crate) workers: Arc<WorkerLinks>,
     pub(crate) loops: Loops,
     pub(crate) sessions: Sessions,
@@ -114,7 +113,7 @@ impl Reception {
         }
         let first = match role {
             Role::Control => Some(self.peers.first()),
-            Role::Client => Some(self.relays.first()),
+            Role::Client => Some(self.clients.first(proven.peer.node)),
             Role::Worker => None,
         };
         let (session, inbound) = match first {
@@ -130,7 +129,7 @@ impl Reception {
             // These are kept and ended by [`Peers`].
             Role::Control => self.peers.adopt(session, inbound),
             Role::Worker => self.until_over(held(), worker_link::serve(Arc::clone(&self.workers), session, inbound)),
-            Role::Client => self.until_over(held(), client_link::serve(self.relays.clone(), session, inbound)),
+            Role::Client => self.until_over(held(), client_link::serve(self.clients.clone(), session, inbound)),
         }
     }
 

@@ -102,7 +102,7 @@ type Answer = Result<Response, Problem>;
 
 /// All paths, behind what guards the socket.
 pub(crate) fn router(context: Arc<Context>, guard: access::Guard) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/v1/cluster", get(cluster::status))
         .route("/v1/cluster/voters", get(cluster::voters).put(cluster::set_voters))
         .route("/v1/cluster/leave", post(cluster::leave))
@@ -139,8 +139,7 @@ pub(crate) fn router(context: Arc<Context>, guard: access::Guard) -> Router {
         .route("/metrics", get(health::metrics))
         .fallback(|| async { Problem::from(Failure::new(Code::NotFound, "there is no such path in the API")) })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .layer(axum::middleware::map_response(problem::speak_problem))
-        .layer(axum::middleware::from_fn_with_state((Arc::clone(&context), guard), access::check))
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&context), metrics::count))
-        .with_state(context)
+        .with_state(Arc::clone(&context));
+    // Outside of the routing, which the short way saves.
+    Router::new().fallback_service(routes).layer(axum::middleware::from_fn_with_state((context, guard), access::enter))
 }

@@ -13,7 +13,7 @@ use crate::raft::Group;
 use brake::Brake;
 use longshore_state::{Command, Reply, State, check_txn};
 use longshore_wire::edge::TaskKv;
-use longshore_wire::kv::{Consistency, KvReply, KvRequest, MAX_KEY, MAX_LIST, MAX_VALUE, Txn, TxnReply};
+use longshore_wire::kv::{Consistency, KvEntry, KvReply, KvRequest, MAX_KEY, MAX_LIST, MAX_VALUE, Txn, TxnReply};
 use longshore_wire::{Code, Failure, NodeId, RequestId, TaskId};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -64,18 +64,32 @@ impl Kv {
     /// [`Code::Invalid`] and [`Code::TooLarge`] for a request over the limits, [`Code::Conflict`] for a failed
     /// compare-and-set, [`Code::Busy`] under a brake, [`Code::NoQuorum`] when no majority answers.
     pub(crate) async fn execute(&self, ticket: Ticket, request: KvRequest) -> Result<KvReply, Failure> {
-        check(&request)?;
         match request {
-            KvRequest::Get { key, consistency } => {
-                let state = self.read(consistency).await?;
-                Ok(KvReply::Entry(state.kv_get(&key)))
-            }
+            KvRequest::Get { key, consistency } => self.get(&key, consistency).await.map(KvReply::Entry),
             list @ KvRequest::List { .. } => self.list(list).await.map(|(_, reply)| reply),
-            write => match self.write(ticket, Command::Kv(write)).await? {
-                Reply::Kv(reply) => Ok(reply),
-                _ => Err(other_request()),
-            },
+            write => {
+                check(&write)?;
+                match self.write(ticket, Command::Kv(write)).await? {
+                    Reply::Kv(reply) => Ok(reply),
+                    _ => Err(other_request()),
+                }
+            }
         }
+    }
+
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// As [`Kv::execute`].
+    pub(crate) async fn get(&self, key: &str, consistency: Consistency) -> Result<Option<KvEntry>, Failure> {
+        check_key(key)?;
+        Ok(self.read(consistency).await?.kv_get(key))
+    }
+
+    /// Answers what needs no waiting: a read of a key as this node has it.
+    pub(crate) fn at_once(&self, request: &KvRequest) -> Option<Result<KvReply, Failure>> {
+        let KvRequest::Get { key, consistency: Consistency::Local } = request else { return None };
+        Some(check_key(key).map(|()| KvReply::Entry(self.group.state().kv_get(key))))
     }
 
     /// Lists keys; with the revision of the store at which that was, for a watch that goes on from there.
@@ -273,7 +287,6 @@ fn too_long(what: &str, length: usize, limit: usize) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use longshore_wire::kv::KvEntry;
 
     #[test]
     fn a_task_stays_inside_its_app() {

@@ -12,6 +12,7 @@
 use crate::accept::{self, Reception};
 use crate::api::{self, ApiError, ApiListener};
 use crate::blobs::{Blobs, Supply};
+use crate::client_link::ForClients;
 use crate::credentials::{Reporter, Sessions};
 use crate::departure::Departure;
 use crate::dialback::DialBack;
@@ -415,7 +416,7 @@ impl Parts {
             me: self.identity.clone(),
             group: self.group.clone(),
             peers: self.peers.clone(),
-            relays: services.relays.clone(),
+            clients: ForClients { relays: services.relays.clone(), kv: services.kv.clone(), loops: self.loops.clone() },
             workers: WorkerLinks::new(attaching, services.kv.clone()),
             loops: self.loops.clone(),
             sessions: services.sessions.clone(),

@@ -70,7 +70,10 @@ impl Serve for PeerService {
                 Box::pin(async { Ok(Vec::new()) })
             }
             PeerRequest::Join(join) => Box::pin(register(self.group.clone(), from, join)),
-            PeerRequest::Raft { .. } | PeerRequest::Propose { .. } | PeerRequest::ReadIndex => {
+            PeerRequest::Raft { .. }
+            | PeerRequest::Propose { .. }
+            | PeerRequest::ReadIndex
+            | PeerRequest::Confirm(_) => {
                 Box::pin(async { Err(Failure::new(Code::Internal, "the group's requests are not answered here")) })
             }
         }

@@ -12,6 +12,7 @@
 
 mod admission;
 mod batcher;
+mod confirm;
 mod convert;
 mod engine;
 mod group;

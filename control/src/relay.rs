@@ -11,7 +11,7 @@
 use crate::loops::Loops;
 use crate::reach::{Hop, Reach, Route};
 use bytes::Bytes;
-use longshore_transport::{First, Onward, Request, Rescue, Session};
+use longshore_transport::{Onward, Request, Rescue, Session};
 use longshore_wire::edge::{ClassRequest, ToWorker};
 use longshore_wire::peer::PeerRequest;
 use longshore_wire::relay::{self, FOR_WORKER, OutcomeAsk, OutcomeOf, OutcomeReply, RELAY_VERSION, RelayView};
@@ -99,11 +99,6 @@ impl Relays {
         let passage = |hop| Arc::new(Passage { reach: reach.clone(), loops: loops.clone(), hop });
         let passages = [Hop::Allowed, Hop::Never].map(passage);
         Self(Arc::new(Shared { reach, loops, passages }))
-    }
-
-    /// Whoever settles the relays of a client session where they arrive.
-    pub(crate) fn first(&self) -> Arc<dyn First> {
-        Arc::new(ClientRelays(self.clone()))
     }
 
     /// Takes a request if it is a relay; must not wait. Gives back what is something else.
@@ -244,15 +239,6 @@ impl Relays {
     /// Waits for a change, unless the time is over: then the failure stands.
     async fn wait(&self, failure: Failure, until: Instant) -> Result<(), Failure> {
         timeout_at(until, self.0.reach.changed()).await.map_err(|_| failure)
-    }
-}
-
-/// Relays of a client: another control node may be asked.
-struct ClientRelays(Relays);
-
-impl First for ClientRelays {
-    fn take(&self, request: Request) -> Option<Request> {
-        self.0.take(request, Hop::Allowed)
     }
 }
 

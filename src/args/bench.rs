@@ -165,6 +165,15 @@ impl Workers {
     }
 }
 
+/// What clients of our store speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Over {
+    /// The session protocol
+    Session,
+    /// The HTTP API
+    Http,
+}
+
 /// Another store that is installed on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Peer {
@@ -196,6 +205,9 @@ pub(crate) struct Kv {
     /// Where the nodes keep their data: the disk to be measured [default: a temporary folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// What clients of ours speak
+    #[arg(long, default_value = "session")]
+    pub(crate) over: Over,
     /// Three nodes of these too, started here, in the same run; the first is the one to compare with
     #[arg(long, value_delimiter = ',')]
     pub(crate) peer: Vec<Peer>,

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// The first protocol version that knows [`RaftRpc::PreVote`] and [`RaftRpc::Succeed`].
 pub const SUCCESSION_VERSION: u16 = 2;
 
+/// The first protocol version that knows [`PeerRequest::Confirm`].
+pub const CONFIRM_VERSION: u16 = 2;
+
 /// The first protocol version that knows [`OpenPeer::SnapshotChunks`].
 pub const CHUNKS_VERSION: u16 = 2;
 
@@ -56,6 +59,34 @@ pub enum PeerRequest {
     Outcome(OutcomeOf),
     /// How the node's log and disk stand; from protocol version 2 on. Reply: [`Vitals`].
     Vitals,
+    /// Asks a voter whether its vote is still the asker's, for a read index (Raft §6.4); from protocol version 2 on. Reply:
+    /// [`Confirmed`].
+    Confirm(Confirm),
+}
+
+/// A leader that asks whether it still leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirm {
+    /// The leader.
+    pub leader: NodeId,
+    /// Its term.
+    pub term: u64,
+}
+
+impl Confirm {
+    /// Reads the message when it is one; quick with all others.
+    pub fn read(message: &[u8]) -> Option<Self> {
+        const START: &[u8] = b"\x81\xa7confirm";
+        let request = message.starts_with(START).then(|| crate::decode::<PeerRequest>(message))?;
+        if let Ok(PeerRequest::Confirm(confirm)) = request { Some(confirm) } else { None }
+    }
+}
+
+/// The answer to a [`Confirm`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// Whether the voter has promised nothing to anybody else since it voted for this leader in this term, or followed it.
+    pub holds: bool,
 }
 
 /// How a control node's log and disk stand.
@@ -190,4 +221,18 @@ pub enum OpenPeer {
         /// What.
         request: LogRequest,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_confirmation_is_known_by_its_start() {
+        let confirm = Confirm { leader: NodeId::from(7), term: 3 };
+        assert_eq!(Confirm::read(&crate::encode(&PeerRequest::Confirm(confirm))), Some(confirm));
+        for other in [PeerRequest::Vitals, PeerRequest::CredentialUse { nodes_of: None }] {
+            assert_eq!(Confirm::read(&crate::encode(&other)), None);
+        }
+    }
 }

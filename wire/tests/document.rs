@@ -1,7 +1,7 @@
 //! docs/protocol.md says what the code says: numbers, names, limits, and every field of every message.
 #![allow(clippy::unwrap_used)]
 
-use longshore_wire::client::FromClient;
+use longshore_wire::client::{ClientKv, FromClient};
 use longshore_wire::credential::{MAX_ITERATIONS, MIN_ITERATIONS};
 use longshore_wire::edge::{
     Accepted, Attach, AttachReply, ClassRequest, LogRequest, Report, TaskKv, ToControl, ToWorker,
@@ -12,7 +12,9 @@ use longshore_wire::handshake::{
     Proof, Reject, RejectCode, Welcome,
 };
 use longshore_wire::kv::KvRequest;
-use longshore_wire::peer::{CredentialReport, CredentialUse, Join, OpenPeer, PeerRequest, RaftRpc, ReadIndex, Vitals};
+use longshore_wire::peer::{
+    Confirm, CredentialReport, CredentialUse, Join, OpenPeer, PeerRequest, RaftRpc, ReadIndex, Vitals,
+};
 use longshore_wire::relay::{OutcomeAsk, OutcomeOf, Relay};
 use longshore_wire::task::{NodeState, TaskSpec, TaskState, TaskStatus};
 use longshore_wire::{
@@ -245,7 +247,7 @@ fn shape(message: &impl Serialize) -> (String, BTreeSet<String>) {
     let Some(map) = value.as_object() else { return (value.as_str().unwrap().to_owned(), BTreeSet::new()) };
     let (name, content) = map.iter().next().unwrap();
     let mut found = BTreeSet::new();
-    if !["relay", "outcome"].contains(&name.as_str()) {
+    if !["relay", "outcome", "kv"].contains(&name.as_str()) {
         collect(content, &mut found);
     }
     (name.clone(), found)
@@ -259,6 +261,11 @@ fn outcome() -> OutcomeOf {
     OutcomeOf { node: id(), ask: OutcomeAsk { id: RequestId::from_u128(1), boot: None } }
 }
 
+fn client_kv() -> ClientKv {
+    let request = KvRequest::Delete { key: String::new() };
+    ClientKv { id: Some(RequestId::from_u128(1)), repeat: true, request }
+}
+
 fn class_request() -> ClassRequest {
     ClassRequest { class: String::new(), body: serde_json::Value::Null }
 }
@@ -267,11 +274,13 @@ fn class_request() -> ClassRequest {
 fn every_message_of_a_client_is_written() {
     check("### Relay", &relay());
     check("### OutcomeOf", &outcome());
+    check("### Operation", &client_kv());
     // The compiler says here when a message is added: each is followed by the next.
     let next = |message: &FromClient| match message {
         FromClient::Request { .. } => Some(FromClient::Relay(relay())),
         FromClient::Relay(_) => Some(FromClient::Outcome(outcome())),
-        FromClient::Outcome(_) => None,
+        FromClient::Outcome(_) => Some(FromClient::Kv(client_kv())),
+        FromClient::Kv(_) => None,
     };
     let first = FromClient::Request { node: id(), request: class_request() };
     let known = std::iter::successors(Some(first), next).map(|message| shape(&message));
@@ -297,7 +306,8 @@ fn every_message_among_control_nodes_is_written() {
         PeerRequest::Outcome(_) => Some(PeerRequest::CredentialUse { nodes_of: None }),
         PeerRequest::CredentialUse { .. } => Some(PeerRequest::Leaving),
         PeerRequest::Leaving => Some(PeerRequest::Vitals),
-        PeerRequest::Vitals => None,
+        PeerRequest::Vitals => Some(PeerRequest::Confirm(Confirm { leader: id(), term: 1 })),
+        PeerRequest::Confirm(_) => None,
     };
     let (digest, request) = (Digest([0; 32]), || LogRequest { task: TaskId(String::new()), tail: None, follow: false });
     let opens = |message: &OpenPeer| match message {

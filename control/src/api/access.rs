@@ -4,7 +4,8 @@
 //! What a path needs is decided here alone, and what is not named needs the most. Must never log a token.
 
 use super::Context;
-use super::problem::Problem;
+use super::kv;
+use super::problem::{self, Problem};
 use crate::clock::now_ms;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
@@ -13,7 +14,9 @@ use axum::response::{IntoResponse, Response};
 use longshore_state::{Scope, Token};
 use longshore_wire::{Code, Digest, Failure};
 use ring::digest::{SHA256, digest};
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 use subtle::ConstantTimeEq as _;
 
 /// What guards a socket.
@@ -46,30 +49,46 @@ fn needed(method: &Method, path: &str) -> Option<Scope> {
     })
 }
 
-/// Lets a request through, or not; notes changes.
-pub(super) async fn check(
+/// Lets a request through, or not; notes changes, and counts. Every request comes here first, so reads cost nothing here
+/// but their check, and the plainest of them take the short way.
+pub(super) async fn enter(
     State((context, guard)): State<(Arc<Context>, Guard)>,
     request: Request,
     next: Next,
 ) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (begun, method) = (Instant::now(), request.method().clone());
+    let response = checked(&context, guard, request, next).await;
+    let response = problem::speak_problem(response).await;
+    context.requests.count(&method, response.status(), begun.elapsed());
+    response
+}
+
+async fn checked(context: &Context, guard: Guard, request: Request, next: Next) -> Response {
     let allowed = match guard {
-        Guard::Mode => Ok("socket".to_owned()),
-        Guard::Open => Ok("loopback".to_owned()),
-        Guard::Token => allowed(&context, needed(&method, &path), request.headers()),
+        Guard::Mode => Ok(Cow::Borrowed("socket")),
+        Guard::Open => Ok(Cow::Borrowed("loopback")),
+        Guard::Token => {
+            allowed(context, needed(request.method(), request.uri().path()), request.headers()).map(Cow::Owned)
+        }
     };
-    let changes = ![Method::GET, Method::HEAD].contains(&method);
     match allowed {
         Ok(who) => {
-            let response = next.run(request).await;
-            if changes {
-                let status = response.status().as_u16();
-                tracing::info!(target: "longshore::audit", who, %method, path, status, "audit: a change");
+            let changes = ![Method::GET, Method::HEAD].contains(request.method());
+            let noted = changes && tracing::enabled!(target: "longshore::audit", tracing::Level::INFO);
+            let change = noted.then(|| (request.method().clone(), request.uri().clone()));
+            let response = match kv::read_plainly(context, request).await {
+                Ok(response) => response,
+                Err(request) => next.run(request).await,
+            };
+            if let Some((method, uri)) = change {
+                let (status, path) = (response.status().as_u16(), uri.path());
+                tracing::info!(target: "longshore::audit", %who, %method, path, status, "audit: a change");
             }
             response
         }
         Err(Refused { who, failure }) => {
             let (status, why) = (failure.code.http_status(), failure.message.as_str());
+            let (method, path) = (request.method(), request.uri().path());
             tracing::info!(target: "longshore::audit", who, %method, path, status, why, "audit: refused");
             let mut response = Problem::from(failure).into_response();
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -6,11 +6,11 @@ mod watch;
 use super::precondition::{expectation, ticket};
 use super::problem::Problem;
 use super::read::{Asked, asked};
-use super::{Answer, Api};
+use super::{Answer, Api, Context};
 use crate::kv::Ticket;
 use axum::body::Body;
-use axum::extract::Path;
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::extract::{Path, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use longshore_wire::kv::{Compare, Consistency, Expect, KvEntry, KvReply, KvRequest, MAX_LIST, Txn, TxnOp};
@@ -69,22 +69,48 @@ pub(super) async fn read(api: Api, Path(key): Path<String>, query: Asked<ReadQue
     if prefix.is_some() || from.is_some() {
         return Err(Problem::invalid("the query: prefix and from go with /v1/kv/watch"));
     }
-    match api.kv.execute(Ticket::fresh(), KvRequest::Get { key: key.clone(), consistency }).await? {
-        KvReply::Entry(Some(entry)) => {
-            let headers = [
-                (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-                (header::ETAG, format!("\"{}\"", entry.revision)),
-                (REVISION, entry.revision.to_string()),
-                (CREATED, entry.created_revision.to_string()),
-            ];
-            let lease = entry.lease.map(|lease| [(LEASE, lease.to_string())]);
-            Ok((headers, lease, marked(consistency), entry.value).into_response())
-        }
-        KvReply::Entry(None) => {
-            let absent = Problem::from(Failure::new(Code::NotFound, format!("there is no key '{key}'")));
-            Ok((marked(consistency), absent).into_response())
-        }
-        other => Err(odd(&other)),
+    get(&api, &key, consistency).await
+}
+
+async fn get(context: &Context, key: &str, consistency: Consistency) -> Answer {
+    let Some(entry) = context.kv.get(key, consistency).await? else {
+        let absent = Problem::from(Failure::new(Code::NotFound, format!("there is no key '{key}'")));
+        return Ok((marked(consistency), absent).into_response());
+    };
+    let mut response = Response::new(Body::from(entry.value));
+    let headers = response.headers_mut();
+    headers.reserve(8);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", entry.revision)) {
+        headers.insert(header::ETAG, tag);
+    }
+    headers.insert(REVISION, entry.revision.into());
+    headers.insert(CREATED, entry.created_revision.into());
+    if let Some(lease) = entry.lease {
+        headers.insert(LEASE, lease.into());
+    }
+    if consistency == Consistency::Local {
+        headers.insert(CONSISTENCY, HeaderValue::from_static("local"));
+    }
+    Ok(response)
+}
+
+/// Answers a read in its plainest form, or gives it back: one without a query but for the freshness, of a key that is written
+/// as it is. Such reads are most of all requests; they need no routing.
+pub(super) async fn read_plainly(context: &Context, request: Request) -> Result<Response, Request> {
+    let key = request
+        .uri()
+        .path()
+        .strip_prefix("/v1/kv/")
+        .filter(|key| !key.is_empty() && !key.contains('%') && *key != WATCH && request.method() == Method::GET);
+    let consistency = match request.uri().query() {
+        None => Some(Consistency::Linearizable),
+        Some("consistency=local") => Some(Consistency::Local),
+        Some(_) => None,
+    };
+    match key.zip(consistency) {
+        Some((key, consistency)) => Ok(get(context, key, consistency).await.into_response()),
+        None => Err(request),
     }
 }
 

@@ -2,14 +2,11 @@
 
 use super::Context;
 use crate::histogram::Histogram;
-use axum::extract::{Request, State};
-use axum::http::Method;
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::http::{Method, StatusCode};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// The API's requests since the start.
 #[derive(Debug, Default)]
@@ -19,15 +16,13 @@ pub(crate) struct Requests {
     took: Histogram,
 }
 
-/// Counts a request.
-pub(super) async fn count(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
-    let (begun, method) = (Instant::now(), method(request.method()));
-    let response = next.run(request).await;
-    context.requests.took.add(begun.elapsed());
-    let mut answered = context.requests.answered.lock().unwrap_or_else(PoisonError::into_inner);
-    *answered.entry((method, response.status().as_u16())).or_default() += 1;
-    drop(answered);
-    response
+impl Requests {
+    /// Counts a request.
+    pub(super) fn count(&self, called: &Method, status: StatusCode, took: Duration) {
+        self.took.add(took);
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        *answered.entry((method(called), status.as_u16())).or_default() += 1;
+    }
 }
 
 fn method(method: &Method) -> &'static str {

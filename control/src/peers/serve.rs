@@ -48,16 +48,16 @@ impl Handler {
     }
 }
 
-/// Lets the node settle relayed requests where they arrive.
+/// Lets the group and the node settle short requests where they arrive.
 pub(super) struct Relayed(pub(super) Peers);
 
 impl First for Relayed {
     fn take(&self, request: Request) -> Option<Request> {
-        match self.0.0.rest.get() {
+        // Where there is no handler, whoever answers in its place says why.
+        [&self.0.0.group, &self.0.0.rest].into_iter().try_fold(request, |request, place| match place.get() {
             Ok(handler) => handler.relay(request),
-            // Whoever answers in the handler's place says why.
             Err(_) => Some(request),
-        }
+        })
     }
 }
 
@@ -131,7 +131,9 @@ async fn answer(peers: &Peers, from: Peer, request: Request) {
 
 async fn ask(peers: &Peers, from: Peer, request: PeerRequest) -> Result<Vec<u8>, Failure> {
     let handler = match &request {
-        PeerRequest::Raft { .. } | PeerRequest::Propose { .. } | PeerRequest::ReadIndex => peers.0.group.get(),
+        PeerRequest::Raft { .. } | PeerRequest::Propose { .. } | PeerRequest::ReadIndex | PeerRequest::Confirm(_) => {
+            peers.0.group.get()
+        }
         PeerRequest::Join(_)
         | PeerRequest::Worker { .. }
         | PeerRequest::Leaving

@@ -1,6 +1,7 @@
 //! What the group answers to other control nodes.
 
 use super::batcher;
+use super::confirm;
 use super::convert;
 use super::group::Group;
 use super::leader_link::not_leader;
@@ -10,8 +11,8 @@ use super::types::{Snapshot, Types};
 use crate::log::{Entry, Payload};
 use crate::machine::SnapshotFile;
 use crate::peers::{Answer, Serve};
-use longshore_transport::{Peer, Stream};
-use longshore_wire::peer::{OpenPeer, PeerRequest, RaftRpc, ReadIndex};
+use longshore_transport::{Peer, Request, Stream};
+use longshore_wire::peer::{Confirm, Confirmed, OpenPeer, PeerRequest, RaftRpc, ReadIndex};
 use longshore_wire::{Code, Failure, NodeId, encode};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest, VoteRequest,
@@ -23,6 +24,12 @@ impl Serve for Group {
     fn request(&self, from: Peer, request: PeerRequest) -> Answer<Result<Vec<u8>, Failure>> {
         let group = self.clone();
         Box::pin(async move { group.handle(from.node, request).await })
+    }
+
+    fn relay(&self, request: Request) -> Option<Request> {
+        let Some(asked) = Confirm::read(&request.body) else { return Some(request) };
+        request.answer(self.confirmed(asked));
+        None
     }
 
     fn open(&self, from: Peer, head: OpenPeer, stream: Stream) -> Answer<()> {
@@ -46,6 +53,7 @@ impl Group {
             PeerRequest::Raft { rpc: RaftRpc::Succeed, body } => self.succeed(&message::unpack(&body)?).await,
             PeerRequest::Propose { body } => self.take_proposals(&body).await,
             PeerRequest::ReadIndex => self.lead_read().await,
+            PeerRequest::Confirm(asked) => Ok(self.confirmed(asked)),
             PeerRequest::Join(_)
             | PeerRequest::Worker { .. }
             | PeerRequest::CredentialUse { .. }
@@ -121,6 +129,11 @@ impl Group {
             return Err(not_leader());
         }
         Ok(encode(&ReadIndex { index: self.ask_read_index().await? }))
+    }
+
+    /// Tells a leader whether it still has this node's vote.
+    fn confirmed(&self, asked: Confirm) -> Vec<u8> {
+        encode(&Confirmed { holds: confirm::holds(self.engine(), asked) })
     }
 
     /// Takes a snapshot stream.

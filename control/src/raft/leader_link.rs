@@ -1,5 +1,6 @@
 //! One attempt to get something from the leader, wherever it is.
 
+use super::confirm::{self, Quick};
 use super::engine::{Engine, no_quorum};
 use super::message;
 use super::status::Leadership;
@@ -100,10 +101,10 @@ async fn forward(engine: &Engine, leader: NodeId, batch: &Bytes, deadline: Insta
 }
 
 /// A read index (Raft §6.4): whoever has applied it may answer reads that began before now.
-pub(super) async fn read_index(engine: &Engine, deadline: Instant) -> Result<Option<u64>, Failure> {
+pub(super) async fn read_index(engine: &Engine, quick: &mut Quick, deadline: Instant) -> Result<Option<u64>, Failure> {
     loop {
         let attempt = match engine.leader(deadline).await {
-            Ok(now) if now.is_leader => confirm(engine).await,
+            Ok(now) if now.is_leader => confirm(engine, quick).await,
             Ok(now) => ask(engine, now.leader.unwrap_or(engine.0.node)).await,
             Err(failure) => Err(failure),
         };
@@ -120,7 +121,10 @@ pub(super) async fn read_index(engine: &Engine, deadline: Instant) -> Result<Opt
 
 /// By asking a majority, never by the lease: openraft 0.10 lets a voter that has just started vote although the leader
 /// still counts on it.
-async fn confirm(engine: &Engine) -> Result<Option<u64>, Failure> {
+async fn confirm(engine: &Engine, quick: &mut Quick) -> Result<Option<u64>, Failure> {
+    if let Some(index) = confirm::read_index(engine, quick).await {
+        return Ok(Some(index));
+    }
     match timeout(ASK, engine.0.raft.get_read_log_id(ReadPolicy::ReadIndex)).await {
         Ok(Ok((read, _))) => Ok(Some(read.index())),
         Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => Err(not_leader()),

@@ -3,6 +3,7 @@
 //! A read may use an index that was asked for after it began, so whoever comes while a question is under way waits for
 //! the next one. Every question costs a message to the leader and one to each voter; under load hundreds of reads share one.
 
+use super::confirm::Quick;
 use super::engine::Engine;
 use super::leader_link;
 use longshore_wire::Failure;
@@ -21,6 +22,7 @@ pub(super) struct Ask {
 
 /// Runs until the group stops.
 pub(super) async fn run(engine: Engine, mut queue: mpsc::Receiver<Ask>) {
+    let mut quick = Quick::new();
     loop {
         let first = tokio::select! {
             biased;
@@ -36,7 +38,7 @@ pub(super) async fn run(engine: Engine, mut queue: mpsc::Receiver<Ask>) {
         let index = tokio::select! {
             biased;
             () = engine.0.stop.cancelled() => return,
-            index = leader_link::read_index(&engine, deadline) => index,
+            index = leader_link::read_index(&engine, &mut quick, deadline) => index,
         };
         for ask in asks {
             let _ = ask.reply.send(index.clone());

@@ -92,6 +92,11 @@ impl Children {
         found.map(|(_, address)| *address).context("no control node speaks that")
     }
 
+    /// Where control node `index` listens, of those that listen once.
+    pub(super) fn listening_at(&self, index: usize) -> anyhow::Result<SocketAddr> {
+        self.listening.get(index).map(|(_, address)| *address).context("there is no such control node")
+    }
+
     /// Starts a control node that listens with these transports; the first one founds the cluster.
     pub(super) fn control(&mut self, transports: &[Transport]) -> anyhow::Result<()> {
         let listen = transports.iter().map(|transport| Ok((*transport, free_address()?)));

@@ -11,6 +11,7 @@ mod http2;
 mod keys;
 mod line;
 mod node;
+mod session;
 mod store;
 mod zookeeper;
 
@@ -20,6 +21,7 @@ use crate::args::bench::Kv;
 use crate::output::Progress;
 use anyhow::Context as _;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use store::{Client, Kind, Store};
@@ -70,7 +72,7 @@ pub(super) async fn kv(args: &Kv) -> anyhow::Result<Vec<Case>> {
     for peer in &args.peer {
         stores.push(Store::peer(*peer, place).await?);
     }
-    stores.insert(0, Store::ours(place).await?);
+    stores.insert(0, Store::ours(place, args.over).await?);
     match (args.keys, args.kills) {
         (Some(count), _) => keys::keys(count, stores).await,
         (None, Some(kills)) => gap::gaps(args, kills, stores).await,
@@ -92,10 +94,11 @@ async fn rates(args: &Kv, stores: Vec<Store>) -> anyhow::Result<Vec<Case>> {
     let most = args.clients.iter().max().copied().unwrap_or(1);
     let mut sides = Vec::new();
     for store in &stores {
-        sides.push(Side::open(store, store.kind(), most).await?);
+        let kind = store.kind()?;
+        sides.push(Side::open(store, &kind, |node| store.address(node), most).await?);
     }
     let ours = stores.first().context("ours is always there")?;
-    let mut livez = Side::open(ours, Kind::Http, most).await?;
+    let mut livez = Side::open(ours, &Kind::Http, |node| ours.http_address(node), most).await?;
     let folder = super::children::folder(args.data.as_deref())?;
     let mut progress = Progress::new("measuring", u64::from(pace.rounds) * cases.len() as u64);
     for _ in 0..pace.rounds {
@@ -130,11 +133,16 @@ struct OneClient {
 
 impl Side {
     /// Connects; every client's key is written once, so that it is there before it is read.
-    async fn open(store: &Store, kind: Kind, count: u32) -> anyhow::Result<Self> {
+    async fn open(
+        store: &Store,
+        kind: &Kind,
+        address: impl Fn(usize) -> anyhow::Result<SocketAddr>,
+        count: u32,
+    ) -> anyhow::Result<Self> {
         let leader = store.leader().await?;
         let mut pool = Vec::new();
         for number in 0..count {
-            let mut client = kind.connect(store.address((leader + number as usize) % NODES)?).await?;
+            let mut client = kind.connect(address((leader + number as usize) % NODES)?).await?;
             client.run(What::Put, number).await?;
             pool.push(OneClient { number, client });
         }

@@ -50,9 +50,9 @@ async fn gap(store: &mut Store) -> anyhow::Result<Duration> {
     let (acknowledged, mut acknowledgements) = mpsc::unbounded_channel();
     let mut writers = JoinSet::new();
     for node in (0..NODES).filter(|node| *node != leader) {
-        let (kind, address) = (store.kind(), store.address(node)?);
+        let (kind, address) = (store.kind()?, store.address(node)?);
         for _ in 0..CLIENTS {
-            writers.spawn(write(kind, address, acknowledged.clone()));
+            writers.spawn(write(kind.clone(), address, acknowledged.clone()));
         }
     }
     let watching = async {

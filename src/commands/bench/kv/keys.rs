@@ -39,7 +39,7 @@ pub(super) async fn keys(count: u32, stores: Vec<Store>) -> anyhow::Result<Vec<C
             store.restart(node)?;
         }
         for node in 0..NODES {
-            until_read(store.kind(), store.address(node)?, count - 1).await?;
+            until_read(&store.kind()?, store.address(node)?, count - 1).await?;
         }
         restart.push(Figures::rate(start.elapsed().as_secs_f64()));
     }
@@ -58,7 +58,7 @@ pub(super) async fn keys(count: u32, stores: Vec<Store>) -> anyhow::Result<Vec<C
 async fn fill(store: &Store, count: u32, progress: &mut Progress) -> anyhow::Result<()> {
     let mut writers = JoinSet::new();
     for first in 0..CLIENTS.min(count) {
-        let (kind, address) = (store.kind(), store.address(first as usize % NODES)?);
+        let (kind, address) = (store.kind()?, store.address(first as usize % NODES)?);
         writers.spawn(async move {
             let mut client = kind.connect(address).await?;
             let mut written = 0;
@@ -76,7 +76,7 @@ async fn fill(store: &Store, count: u32, progress: &mut Progress) -> anyhow::Res
 }
 
 /// Waits until a linearizable read of this key succeeds.
-async fn until_read(kind: Kind, address: SocketAddr, number: u32) -> anyhow::Result<()> {
+async fn until_read(kind: &Kind, address: SocketAddr, number: u32) -> anyhow::Result<()> {
     let start = Instant::now();
     loop {
         let read = async { kind.connect(address).await?.run(What::Get, number).await };

@@ -1,8 +1,8 @@
 //! A running store of three nodes, ours or a peer's, and its clients.
 
 use super::node::Node;
-use super::{NODES, What, etcd, http, zookeeper};
-use crate::args::bench::Peer;
+use super::{NODES, What, etcd, http, session, zookeeper};
+use crate::args::bench::{Over, Peer};
 use crate::client::Call;
 use crate::commands::bench::children::Children;
 use anyhow::Context as _;
@@ -22,7 +22,7 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// Three nodes. Killed when dropped.
 pub(super) enum Store {
-    Ours(Box<Children>),
+    Ours(Box<Children>, Over),
     Peer {
         peer: Peer,
         // Dropped before their folder goes.
@@ -33,7 +33,7 @@ pub(super) enum Store {
 
 impl Store {
     /// Starts ours.
-    pub(super) async fn ours(place: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) async fn ours(place: Option<&Path>, over: Over) -> anyhow::Result<Self> {
         let mut children = Children::new(place)?;
         for _ in 0..NODES {
             // The peers' nodes speak plain TCP with each other as well.
@@ -41,7 +41,7 @@ impl Store {
         }
         let voters = |members: &[Value]| members.iter().filter(|member| member["role"] == "voter").count() == NODES;
         children.wait("/v1/cluster", voters).await?;
-        Ok(Self::Ours(Box::new(children)))
+        Ok(Self::Ours(Box::new(children), over))
     }
 
     /// Starts a peer's.
@@ -59,7 +59,7 @@ impl Store {
 
     pub(super) const fn name(&self) -> &'static str {
         match self {
-            Self::Ours(_) => "longshore",
+            Self::Ours(..) => "longshore",
             Self::Peer { peer, .. } => peer.name(),
         }
     }
@@ -67,16 +67,26 @@ impl Store {
     /// Where a node serves clients.
     pub(super) fn address(&self, node: usize) -> anyhow::Result<SocketAddr> {
         match self {
-            Self::Ours(children) => children.api_address(node),
+            Self::Ours(children, Over::Http) => children.api_address(node),
+            Self::Ours(children, Over::Session) => children.listening_at(node),
             Self::Peer { nodes, .. } => Ok(nodes.get(node).context("there is no such node")?.address),
         }
     }
 
-    /// A client of the store at this address.
-    pub(super) fn kind(&self) -> Kind {
-        match self {
-            Self::Ours(_) => Kind::Http,
+    /// What clients speak at these addresses.
+    pub(super) fn kind(&self) -> anyhow::Result<Kind> {
+        Ok(match self {
+            Self::Ours(_, Over::Http) => Kind::Http,
+            Self::Ours(children, Over::Session) => Kind::Session(session::Dialler::new(children)?),
             Self::Peer { peer, .. } => Kind::Peer(*peer),
+        })
+    }
+
+    /// The same store through its HTTP API, for the floor of reads.
+    pub(super) fn http_address(&self, node: usize) -> anyhow::Result<SocketAddr> {
+        match self {
+            Self::Ours(children, _) => children.api_address(node),
+            Self::Peer { .. } => anyhow::bail!("only ours is asked for that"),
         }
     }
 
@@ -96,7 +106,7 @@ impl Store {
 
     async fn leads(&self, node: usize) -> anyhow::Result<bool> {
         match self {
-            Self::Ours(children) => {
+            Self::Ours(children, _) => {
                 let cluster = children.api(node)?.json(Call::get("/v1/cluster")).await?;
                 Ok(!cluster["node"].is_null() && cluster["leader"] == cluster["node"])
             }
@@ -108,7 +118,7 @@ impl Store {
     /// Cuts a node with SIGKILL.
     pub(super) async fn kill(&mut self, node: usize) -> anyhow::Result<()> {
         match self {
-            Self::Ours(children) => children.kill(&control(node)).await,
+            Self::Ours(children, _) => children.kill(&control(node)).await,
             Self::Peer { nodes, .. } => nodes.get_mut(node).context("there is no such node")?.kill().await,
         }
     }
@@ -116,7 +126,7 @@ impl Store {
     /// Starts a node again.
     pub(super) fn restart(&mut self, node: usize) -> anyhow::Result<()> {
         match self {
-            Self::Ours(children) => children.restart(&control(node)),
+            Self::Ours(children, _) => children.restart(&control(node)),
             Self::Peer { nodes, .. } => nodes.get_mut(node).context("there is no such node")?.start(),
         }
     }
@@ -124,7 +134,7 @@ impl Store {
     /// A node's process id.
     pub(super) fn pid(&self, node: usize) -> anyhow::Result<u32> {
         match self {
-            Self::Ours(children) => children.pid(&control(node)),
+            Self::Ours(children, _) => children.pid(&control(node)),
             Self::Peer { nodes, .. } => nodes.get(node).context("there is no such node")?.pid(),
         }
     }
@@ -133,7 +143,7 @@ impl Store {
     pub(super) async fn until_up(&mut self) -> anyhow::Result<()> {
         let start = Instant::now();
         for node in 0..NODES {
-            let (kind, address) = (self.kind(), self.address(node)?);
+            let (kind, address) = (self.kind()?, self.address(node)?);
             let writes = || async { kind.connect(address).await?.run(What::Put, 0).await };
             while let Err(error) = tokio::time::timeout(ATTEMPT, writes()).await.unwrap_or_else(|late| Err(late.into()))
             {
@@ -155,17 +165,19 @@ fn control(node: usize) -> String {
 }
 
 /// What a client speaks.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Kind {
     Http,
+    Session(session::Dialler),
     Peer(Peer),
 }
 
 impl Kind {
     /// Connects.
-    pub(super) async fn connect(self, address: SocketAddr) -> anyhow::Result<Client> {
+    pub(super) async fn connect(&self, address: SocketAddr) -> anyhow::Result<Client> {
         Ok(match self {
             Self::Http => Client::Http(http::Client::connect(address).await?),
+            Self::Session(dialler) => Client::Session(dialler.connect(address).await?),
             Self::Peer(Peer::Etcd) => Client::Etcd(etcd::Client::connect(address).await?),
             Self::Peer(Peer::Zookeeper) => Client::ZooKeeper(zookeeper::Client::connect(address).await?),
         })
@@ -175,6 +187,7 @@ impl Kind {
 /// One client with its own connection.
 pub(super) enum Client {
     Http(http::Client),
+    Session(session::Client),
     Etcd(etcd::Client),
     ZooKeeper(zookeeper::Client),
 }
@@ -184,6 +197,7 @@ impl Client {
     pub(super) async fn run(&mut self, what: What, number: u32) -> anyhow::Result<()> {
         match self {
             Self::Http(client) => client.run(what, number).await,
+            Self::Session(client) => client.run(what, number).await,
             Self::Etcd(client) => client.run(what, number).await,
             Self::ZooKeeper(client) => client.run(what, number).await,
         }
