@@ -1,8 +1,12 @@
 //! The key-value store from the command line: watches, transactions, leases, limits, and what a failover leaves of them.
 
 use crate::cluster::{Cluster, Reach};
+use crate::older::ask_newly;
 use crate::process::{Cli, PATIENCE, stderr, wait_for};
 use crate::single::Single;
+use longshore_wire::client::{ClientKv, FromClient};
+use longshore_wire::kv::{Consistency, Expect, KvReply, KvRequest, MAX_KEY};
+use longshore_wire::{Code, Failure, RequestId, decode};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::process::Child;
@@ -130,4 +134,38 @@ fn a_failover_repeats_no_write_and_hides_none() {
         other => Err(other.to_string()),
     });
     assert_eq!(watching.line(), format!("{} delete f/n", last + 1));
+}
+
+#[test]
+fn a_client_session_carries_the_store() {
+    let single = Single::start();
+    let ask = |id: Option<u128>, request: KvRequest| -> Result<KvReply, Failure> {
+        let id = id.map(RequestId::from_u128);
+        let reply = ask_newly(&single, &FromClient::Kv(ClientKv { id, repeat: false, request }))?;
+        Ok(decode(&reply).unwrap())
+    };
+    let (key, value) = ("plain".to_owned(), b"1".to_vec());
+    let put = || KvRequest::Put { key: key.clone(), value: value.clone() };
+    let written = ask(Some(7), put()).unwrap();
+    let KvReply::Written { revision, created: true } = written else { panic!("{written:?}") };
+    assert_eq!(ask(Some(7), put()).unwrap(), written, "a repeat gets the first outcome");
+    for consistency in [Consistency::Linearizable, Consistency::Local] {
+        let read = ask(None, KvRequest::Get { key: key.clone(), consistency }).unwrap();
+        let KvReply::Entry(Some(entry)) = read else { panic!("{read:?}") };
+        assert_eq!((entry.value, entry.revision), (value.clone(), revision), "{consistency:?}");
+        let empty = ask(None, KvRequest::Get { key: String::new(), consistency }).unwrap_err();
+        assert_eq!(empty.code, Code::Invalid, "{consistency:?}: {empty}");
+    }
+    assert_eq!(single.cli().text(&["kv", "get", "plain"]).trim(), "1");
+    let cas = KvRequest::Cas { key: key.clone(), value: value.clone(), expect: Expect::Absent };
+    assert_eq!(ask(None, cas).unwrap_err().code, Code::Conflict);
+    let long = KvRequest::Put { key: "k".repeat(MAX_KEY + 1), value: Vec::new() };
+    assert_eq!(ask(None, long).unwrap_err().code, Code::TooLarge);
+    assert_eq!(
+        ask(None, KvRequest::Delete { key: key.clone() }).unwrap(),
+        KvReply::Deleted { revision: revision + 1, existed: true }
+    );
+    for method in ["PUT", "DELETE"] {
+        single.control.wait_log(&["audit: a change", method, "plain", "200"]);
+    }
 }
