@@ -2,8 +2,11 @@
 //!
 //! A voter says yes while its vote is the asker's, as its log keeps it: that is set before the voter's promise to another
 //! candidate leaves it, and never goes back. So a majority that says yes after a read began shows that nobody else has led before.
-//! What this node had applied by then, in its own term, is all that was acknowledged: by itself, which answers when it has
-//! applied, or by leaders before it, whose entries come before its own. Never by a lease.
+//!
+//! The index is what this node had applied by then, in its own term, and what it had told others to be committed. The first
+//! covers all that was acknowledged: by itself, which answers when it has applied, or by leaders before it, whose entries
+//! come before its own. The second covers what was seen without being acknowledged: another node may apply an entry, and
+//! answer reads from it, before this one does. Never by a lease.
 
 use super::engine::Engine;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -12,6 +15,8 @@ use longshore_wire::peer::{CONFIRM_VERSION, Confirm, Confirmed, PeerRequest};
 use longshore_wire::{NodeId, decode, encode};
 use openraft::async_runtime::WatchReceiver as _;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -23,10 +28,26 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// Who answered last: a majority together with this node.
 pub(super) type Quick = BTreeSet<NodeId>;
 
+/// The last index that others were told to be committed. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told(Arc<AtomicU64>);
+
+impl Told {
+    /// To be called before the message leaves.
+    pub(super) fn note(&self, committed: u64) {
+        self.0.fetch_max(committed, Ordering::SeqCst);
+    }
+
+    fn index(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
 /// The index that a read must have seen; `None` when no majority has said yes, or nothing of this term is applied yet.
 pub(super) async fn read_index(engine: &Engine, quick: &mut Quick) -> Option<u64> {
     let me = engine.0.node;
     let applied = engine.0.view.image().1.filter(|applied| applied.leader == me)?;
+    let index = applied.index.max(engine.0.told.index());
     let asked = Confirm { leader: me, term: applied.term };
     let voters = engine.0.raft.metrics().borrow_watched().membership_config.membership().get_joint_config().clone();
     let mut yes = Quick::new();
@@ -42,7 +63,7 @@ pub(super) async fn read_index(engine: &Engine, quick: &mut Quick) -> Option<u64
     };
     let confirmed = timeout(PATIENCE, asking).await.unwrap_or(false);
     *quick = yes;
-    confirmed.then_some(applied.index)
+    confirmed.then_some(index)
 }
 
 /// Whether this node's vote is the asker's.

@@ -1,6 +1,7 @@
 //! What the group's parts share.
 
 use super::admission::Admission;
+use super::confirm::Told;
 use super::pin::Pin;
 use super::status::Leadership;
 use super::transfer::Gate;
@@ -41,6 +42,8 @@ pub(super) struct Parts {
     pub(super) installs: AtomicU64,
     /// The snapshot that is being sent from here.
     pub(super) pin: Pin,
+    /// What others were told to be committed.
+    pub(super) told: Told,
     pub(super) limits: Limits,
     pub(super) room: Room,
     pub(super) admission: Admission,

@@ -1,5 +1,6 @@
 //! Raft's messages over the sessions that exist anyway. Opens none.
 
+use super::confirm::Told;
 use super::convert;
 use super::message::{self, Append, Appended, Installed, SnapshotHead, Succeed, Succeeded, VoteAsked, Voted};
 use super::pin::Pin;
@@ -30,6 +31,7 @@ pub(super) struct Network {
     pub(super) peers: Peers,
     pub(super) pin: Pin,
     pub(super) snapshots: Snapshots,
+    pub(super) told: Told,
 }
 
 /// Carries messages to one node.
@@ -38,6 +40,7 @@ pub(super) struct Messenger {
     peers: Peers,
     pin: Pin,
     snapshots: Snapshots,
+    told: Told,
     target: NodeId,
 }
 
@@ -50,8 +53,8 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Messenger;
 
     async fn new_client(&mut self, target: NodeId, _node: &EmptyNode) -> Messenger {
-        let Self { peers, pin, snapshots } = self.clone();
-        Messenger { peers, pin, snapshots, target }
+        let Self { peers, pin, snapshots, told } = self.clone();
+        Messenger { peers, pin, snapshots, told, target }
     }
 }
 
@@ -116,6 +119,9 @@ impl RaftNetworkV2<Types> for Messenger {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RpcError> {
+        if let Some(committed) = &rpc.leader_commit {
+            self.told.note(committed.index);
+        }
         let append = Append {
             leader: convert::ballot(&rpc.vote),
             previous: rpc.prev_log_id.as_ref().map(convert::position),
@@ -187,6 +193,9 @@ impl RaftNetworkV2<Types> for Messenger {
             false => OpenPeer::Snapshot { head, size: file.size },
         };
         let sending = self.pin.send(file);
+        if let Some(applied) = file.meta.applied {
+            self.told.note(applied.index);
+        }
         let mut stream = self.peers.open(self.target, &open).await.map_err(|failure| unreachable(&failure))?;
         tracing::info!(peer = %self.target, size = file.size, "sending a snapshot");
         let carrying = async {

@@ -2,6 +2,7 @@
 
 use super::admission::{self, Admission};
 use super::batcher;
+use super::confirm::Told;
 use super::engine::{Engine, Parts};
 use super::group::Group;
 use super::log_store::LogStore;
@@ -151,8 +152,9 @@ impl Group {
         let (log, machine) = open(options.folder.clone()).await?;
         check_cluster(&options, &machine.view().state())?;
         let (view, snapshots) = (machine.view(), machine.snapshots().clone());
-        let pin = Pin::default();
-        let network = Network { peers: options.peers.clone(), pin: pin.clone(), snapshots: snapshots.clone() };
+        let (pin, told) = (Pin::default(), Told::default());
+        let peers = options.peers.clone();
+        let network = Network { peers, pin: pin.clone(), snapshots: snapshots.clone(), told: told.clone() };
         let store = MachineStore { machine, pin: pin.clone(), room: options.room.clone() };
         let raft = Raft::new(options.node, Arc::new(config(&options)?), network, LogStore(log.clone()), store);
         let raft = raft.await.map_err(|error| GroupError::Engine(error.to_string()))?;
@@ -171,6 +173,7 @@ impl Group {
             gate: Gate::default(),
             installs: AtomicU64::new(0),
             pin,
+            told,
             limits: options.limits,
             room: options.room,
             admission: Admission::default(),

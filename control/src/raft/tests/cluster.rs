@@ -304,6 +304,23 @@ async fn many_proposals_share_entries() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_index_covers_what_others_may_have_applied_first() {
+    let (_folders, nodes) = three().await;
+    let leader = leader_of(&nodes);
+    nodes[leader].put("k", "v").await.unwrap();
+    // A follower that is told so may apply it, and show it, before the leader has.
+    let told = nodes[leader].group.status().last.unwrap() + 1000;
+    nodes[leader].group.engine().0.told.note(told);
+    for node in &nodes {
+        let index = node.group.ask_read_index().await.unwrap();
+        assert!(index >= Some(told), "{index:?}, and others may show {told}");
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leader_dies_and_comes_back() {
     let (folders, mut nodes) = three().await;
     nodes[1].put("before", "1").await.unwrap();
