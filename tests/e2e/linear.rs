@@ -12,6 +12,7 @@ mod ground;
 mod history;
 mod load;
 mod observers;
+mod small_disk;
 
 pub(crate) use door::Door;
 pub(crate) use history::check;
@@ -56,7 +57,9 @@ fn a_history_under_faults_is_linearizable_and_watches_tell_all_of_it() {
             Fault::Replace,
             Fault::KillAll,
         ];
-        run(5, &round.repeat(3), 100, 20_000);
+        let mut faults = round.repeat(3);
+        faults.push(Fault::FullDisk);
+        run(5, &faults, 100, 20_000);
     } else {
         run(3, &[Fault::Kill, Fault::Stop, Fault::Mute, Fault::Cut], 50, 2_000);
     }
@@ -79,7 +82,7 @@ fn run(controls: u8, faults: &[Fault], progress: usize, operations: usize) {
         progress,
         dice: Dice(PLAN.seed),
     };
-    for fault in faults.iter().filter(|fault| apart || !fault.cuts()) {
+    for fault in faults.iter().filter(|fault| apart || !fault.needs_root()) {
         nemesis.carry_out(*fault);
     }
     while load.book.done() < operations {

@@ -3,10 +3,10 @@
 
 use super::ground::Ground;
 use super::load::{Book, Dice};
+use super::small_disk::SmallDisk;
 use crate::netns::Net;
+use crate::process::wait_for;
 use rustix::process::Signal;
-use serde_json::json;
-use std::process::Command;
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +31,14 @@ pub(crate) enum Fault {
     Replace,
     /// SIGKILL of all nodes.
     KillAll,
+    /// The leader's disk fills up, first nearly and then wholly, and is emptied again.
+    FullDisk,
 }
 
 impl Fault {
-    /// Whether it needs networks of the nodes' own.
-    pub(crate) const fn cuts(self) -> bool {
-        matches!(self, Self::Cut | Self::Mute | Self::Deaf | Self::Split | Self::Bridge)
+    /// Whether it needs networks or disks of the nodes' own.
+    pub(crate) const fn needs_root(self) -> bool {
+        matches!(self, Self::Cut | Self::Mute | Self::Deaf | Self::Split | Self::Bridge | Self::FullDisk)
     }
 }
 
@@ -66,8 +68,9 @@ impl Nemesis<'_> {
                 self.ground.controls()[leader].signal(Signal::CONT);
             }
             Fault::Voters(voters) => {
-                let body = json!({"voters": voters}).to_string();
-                self.set_voters(leader, &body);
+                wait_for("the wanted number of voters", || {
+                    self.ground.cli(leader).try_json(&["cluster", "voters", &voters.to_string()]).map(drop)
+                });
                 self.voters = voters;
                 self.book.wait_more(self.progress);
             }
@@ -76,6 +79,7 @@ impl Nemesis<'_> {
                 self.ground.controls().iter_mut().for_each(|control| control.kill());
                 self.ground.controls().iter_mut().for_each(|control| control.start(&[]));
             }
+            Fault::FullDisk => self.fill_disk(),
             Fault::Cut | Fault::Mute | Fault::Deaf | Fault::Split | Fault::Bridge => self.cut(leader, fault),
         }
         self.ground.settle(self.voters);
@@ -131,27 +135,41 @@ impl Nemesis<'_> {
         std::fs::remove_dir_all(&folder).unwrap();
         self.ground.controls()[node].start(&[]);
         self.ground.settle(self.voters);
-        crate::process::wait_for("the former node to go", || {
-            self.ground.cli(leader).try_json(&["node", "remove", &former]).map(drop)
-        });
+        wait_for("the former node to go", || self.ground.cli(leader).try_json(&["node", "remove", &former]).map(drop));
+    }
+
+    /// All nodes get small disks, so that whoever leads then has one.
+    fn fill_disk(&mut self) {
+        let disks: Vec<SmallDisk> = (0..self.ground.len()).map(|node| self.move_in(node)).collect();
+        let all: Vec<usize> = (0..self.ground.len()).collect();
+        let leader = self.ground.leader(&all, None);
+        println!("           control-{}'s disk fills up", leader + 1);
+        disks[leader].fill_but(1 << 20);
+        self.outlast(leader);
+        disks[leader].fill_but(0);
+        self.book.wait_more(self.progress);
+        disks[leader].empty();
+        self.ground.settle(self.voters);
+        for (node, disk) in disks.into_iter().enumerate() {
+            self.ground.controls()[node].kill();
+            disk.move_out();
+            self.ground.controls()[node].start(&[]);
+            self.ground.settle(self.voters);
+        }
+    }
+
+    fn move_in(&mut self, node: usize) -> SmallDisk {
+        let folder = self.ground.folder(node);
+        self.ground.controls()[node].kill();
+        let disk = SmallDisk::under(&folder);
+        self.ground.controls()[node].start(&[]);
+        self.ground.settle(self.voters);
+        disk
     }
 
     /// A node that does not lead.
     fn other(&mut self, leader: usize) -> usize {
         let others = self.ground.others(leader);
         others[self.dice.below(others.len())]
-    }
-
-    fn set_voters(&self, node: usize, body: &str) {
-        let socket = self.ground.folder(node).join("api.sock");
-        crate::process::wait_for("the wanted number of voters", || {
-            let output = Command::new("curl")
-                .args(["-sSf", "-X", "PUT", "-d", body, "-H", "content-type: application/json", "--unix-socket"])
-                .arg(&socket)
-                .arg("http://localhost/v1/cluster/voters")
-                .output()
-                .unwrap();
-            if output.status.success() { Ok(()) } else { Err(crate::process::stderr(&output)) }
-        });
     }
 }

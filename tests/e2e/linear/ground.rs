@@ -126,5 +126,5 @@ impl Ground {
 
 /// Lines of every configuration.
 fn common(voters: u8) -> String {
-    format!("[control]\nvoters = {voters}\n[timers]\nvoter_grace = \"5s\"\n")
+    format!("[control]\nvoters = {voters}\n[timers]\nvoter_grace = \"5s\"\n[limits]\ndisk_low_mib = 4\n")
 }
