@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 /// Readers at each node that read nothing.
 const SILENT: usize = 8;
@@ -129,7 +129,7 @@ impl Watcher {
             .stderr(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        let (sender, lines) = channel();
+        let (sender, lines) = sync_channel(1024);
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
             let parsed = stdout.lines().map_while(Result::ok).map(|line| serde_json::from_str(&line).unwrap());

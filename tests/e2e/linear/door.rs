@@ -10,6 +10,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Why there is no answer.
@@ -45,11 +46,13 @@ pub(crate) type Headers<'a> = &'a [(&'a str, String)];
 pub(crate) struct Door {
     socket: PathBuf,
     sender: Option<SendRequest<Full<Bytes>>>,
+    /// What moves the bytes of the connections.
+    drivers: JoinSet<()>,
 }
 
 impl Door {
     pub(crate) fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned(), sender: None }
+        Self { socket: socket.to_owned(), sender: None, drivers: JoinSet::new() }
     }
 
     /// Another connection to the same node.
@@ -104,11 +107,12 @@ impl Door {
         {
             return Ok(sender);
         }
+        while self.drivers.try_join_next().is_some() {}
         let connecting = async {
             let stream = UnixStream::connect(&self.socket).await.map_err(|_| Lost::Unsent)?;
             let (sender, driver) = handshake(TokioIo::new(stream)).await.map_err(|_| Lost::Unsent)?;
             // It ends with the sender, or with the node; both show in the requests.
-            tokio::spawn(async move { drop(driver.await) });
+            self.drivers.spawn(async move { drop(driver.await) });
             Ok(sender)
         };
         timeout(patience, connecting).await.unwrap_or(Err(Lost::Unsent))

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const SIZE: &str = "size=64m";
+const SIZE: &str = "size=256m";
 /// What takes up the room.
 const BALLAST: &str = "ballast";
 

@@ -17,6 +17,8 @@ const CLIENTS: usize = 2;
 const ATTEMPT: Duration = Duration::from_millis(100);
 /// Pause before that.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Acknowledgements that may wait to be looked at.
+const WAITING: usize = 1024;
 /// Acknowledged writes before the leader is killed.
 const BEFORE: usize = 100;
 /// Acknowledged writes behind a pause, to know that it is over.
@@ -47,7 +49,7 @@ pub(super) async fn gaps(args: &Kv, kills: u32, mut stores: Vec<Store>) -> anyho
 /// Kills the leader, and brings it back.
 async fn gap(store: &mut Store) -> anyhow::Result<Duration> {
     let leader = store.leader().await?;
-    let (acknowledged, mut acknowledgements) = mpsc::unbounded_channel();
+    let (acknowledged, mut acknowledgements) = mpsc::channel(WAITING);
     let mut writers = JoinSet::new();
     for node in (0..NODES).filter(|node| *node != leader) {
         let (kind, address) = (store.kind()?, store.address(node)?);
@@ -79,7 +81,7 @@ async fn gap(store: &mut Store) -> anyhow::Result<Duration> {
 }
 
 /// Writes over and over, and says when a write was acknowledged.
-async fn write(kind: Kind, address: SocketAddr, acknowledged: mpsc::UnboundedSender<Instant>) {
+async fn write(kind: Kind, address: SocketAddr, acknowledged: mpsc::Sender<Instant>) {
     let mut client = None;
     loop {
         let attempt = async {
@@ -93,7 +95,7 @@ async fn write(kind: Kind, address: SocketAddr, acknowledged: mpsc::UnboundedSen
         };
         match tokio::time::timeout(ATTEMPT, attempt).await {
             Ok(Ok(())) => {
-                if acknowledged.send(Instant::now()).is_err() {
+                if acknowledged.send(Instant::now()).await.is_err() {
                     return;
                 }
             }
