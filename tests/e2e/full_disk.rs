@@ -172,9 +172,14 @@ fn three_full_disks_refuse_writes_and_lose_nothing() {
     let writer = Writer::start(town.api(0), "kept");
     writer.wait(20);
     town.disks.iter().for_each(Small::fill);
-    let refused = wait_for("a refusal", || match town.put(1, "refused")? {
-        answer if answer.status == 507 => Ok(answer),
-        answer => Err(text(&answer)),
+    // Each attempt has a key of its own: the first ones may still be taken.
+    let mut attempts = 0;
+    let refused = wait_for("a refusal", || {
+        attempts += 1;
+        match town.put(1, &format!("refused/{attempts}"))? {
+            answer if answer.status == 507 => Ok(answer),
+            answer => Err(text(&answer)),
+        }
     });
     let problem = refused.json().unwrap();
     assert_eq!((&problem["code"], &problem["outcome"]), (&"no_space".into(), &"not_done".into()), "{problem}");
@@ -200,7 +205,7 @@ fn three_full_disks_refuse_writes_and_lose_nothing() {
     for number in 0..count {
         assert_eq!(town.get(1, &format!("/v1/kv/kept/{number}")).unwrap().status, 200, "acknowledged: {number}");
     }
-    assert_eq!(town.get(1, "/v1/kv/refused").unwrap().status, 404, "refused is refused");
+    assert_eq!(town.get(1, &format!("/v1/kv/refused/{attempts}")).unwrap().status, 404, "refused is refused");
     town.cluster.wait_voters();
 }
 
