@@ -47,6 +47,10 @@ pub(super) struct Messenger {
 /// Pause before a snapshot is offered again to a node without room for it.
 const NO_ROOM: Duration = Duration::from_secs(2);
 
+/// Time for entries to travel and be stored, instead of the engine's heartbeat interval: given up too early they would be
+/// sent anew for ever on a narrow or long line. A line that is dead ends its session, and so the wait.
+const APPEND: Duration = Duration::from_secs(10);
+
 type RpcError = RPCError<Types>;
 
 impl RaftNetworkFactory<Types> for Network {
@@ -122,13 +126,14 @@ impl RaftNetworkV2<Types> for Messenger {
         if let Some(committed) = &rpc.leader_commit {
             self.told.note(committed.index);
         }
+        let time = if rpc.entries.is_empty() { option.hard_ttl() } else { APPEND };
         let append = Append {
             leader: convert::ballot(&rpc.vote),
             previous: rpc.prev_log_id.as_ref().map(convert::position),
             entries: rpc.entries.into_iter().map(convert::entry).collect(),
             committed: rpc.leader_commit.as_ref().map(convert::position),
         };
-        let answer = self.send(RaftRpc::Append, &append, option.hard_ttl()).await.map_err(|error| rpc_error(&error))?;
+        let answer = self.send(RaftRpc::Append, &append, time).await.map_err(|error| rpc_error(&error))?;
         Ok(match answer {
             Appended::All => AppendEntriesResponse::Success,
             Appended::UpTo(position) => AppendEntriesResponse::PartialSuccess(position.map(convert::log_id)),

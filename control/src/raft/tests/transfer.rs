@@ -218,6 +218,8 @@ async fn a_late_node_catches_up_while_others_write() {
         for number in 0.. {
             let key = format!("small/{}", number % 10);
             group.propose_one(Command::Kv(super::cluster::put(&key, &number.to_string()))).await.unwrap();
+            // Less than the line carries.
+            sleep(Duration::from_millis(5)).await;
         }
     });
     leader.until("the log is purged", |group| group.status().purged > Some(ENTRIES)).await;
@@ -236,6 +238,9 @@ async fn a_late_node_catches_up_while_others_write() {
     let now = leader.group.status().last.unwrap();
     late.until("it goes on", |group| group.status().applied >= Some(now + 2 * ENTRIES)).await;
     assert_eq!((installs, late.group.storage().installs), (1, 1), "snapshots until it follows by log, and behind that");
+    // An entry that is longer on its way than heartbeats are apart.
+    leader.put("long", &"x".repeat(512 * 1024)).await.unwrap();
+    late.until("the long entry", |group| group.state().kv_get("long").is_some()).await;
     leader
         .until("the log is bounded again", |group| {
             let status = group.status();
