@@ -73,7 +73,8 @@ impl Serve for PeerService {
             PeerRequest::Raft { .. }
             | PeerRequest::Propose { .. }
             | PeerRequest::ReadIndex
-            | PeerRequest::Confirm(_) => {
+            | PeerRequest::Confirm(_)
+            | PeerRequest::Superseded => {
                 Box::pin(async { Err(Failure::new(Code::Internal, "the group's requests are not answered here")) })
             }
         }

@@ -13,6 +13,9 @@ pub const SUCCESSION_VERSION: u16 = 2;
 /// The first protocol version that knows [`PeerRequest::Confirm`].
 pub const CONFIRM_VERSION: u16 = 2;
 
+/// The first protocol version that knows [`PeerRequest::Superseded`].
+pub const SUPERSEDED_VERSION: u16 = 2;
+
 /// The first protocol version that knows [`OpenPeer::SnapshotChunks`].
 pub const CHUNKS_VERSION: u16 = 2;
 
@@ -62,6 +65,9 @@ pub enum PeerRequest {
     /// Asks a voter whether its vote is still the asker's, for a read index (Raft §6.4); from protocol version 2 on. Reply:
     /// [`Confirmed`].
     Confirm(Confirm),
+    /// A newer session between the two has taken the place of this one, which the asker will close: nothing new shall be
+    /// sent over it; from protocol version 2 on. Reply: nothing (empty body).
+    Superseded,
 }
 
 /// A leader that asks whether it still leads.

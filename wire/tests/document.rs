@@ -307,7 +307,8 @@ fn every_message_among_control_nodes_is_written() {
         PeerRequest::CredentialUse { .. } => Some(PeerRequest::Leaving),
         PeerRequest::Leaving => Some(PeerRequest::Vitals),
         PeerRequest::Vitals => Some(PeerRequest::Confirm(Confirm { leader: id(), term: 1 })),
-        PeerRequest::Confirm(_) => None,
+        PeerRequest::Confirm(_) => Some(PeerRequest::Superseded),
+        PeerRequest::Superseded => None,
     };
     let (digest, request) = (Digest([0; 32]), || LogRequest { task: TaskId(String::new()), tail: None, follow: false });
     let opens = |message: &OpenPeer| match message {

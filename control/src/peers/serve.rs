@@ -2,8 +2,8 @@
 
 use super::Peers;
 use longshore_transport::{First, Inbound, Incoming, Peer, Request, Session, Stream};
-use longshore_wire::peer::{OpenPeer, PeerRequest};
-use longshore_wire::{Code, Failure, decode};
+use longshore_wire::peer::{OpenPeer, PeerRequest, SUPERSEDED_VERSION};
+use longshore_wire::{Code, Failure, decode, encode};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +16,8 @@ pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(super) const DRAIN: Duration = Duration::from_secs(2);
 /// It waits this much longer at most for requests that are under way then, in either direction.
 const UNDER_WAY: Duration = Duration::from_secs(10);
+/// Time for the peer to hear that it shall send nothing new over a session.
+const WORD: Duration = Duration::from_secs(1);
 /// How often they are looked at.
 const LOOK: Duration = Duration::from_millis(25);
 
@@ -65,7 +67,7 @@ impl First for Relayed {
 pub(super) async fn run(peers: Peers, session: Session, number: u64, inbound: Inbound) {
     let node = session.peer().node;
     retire_older(&peers, &session, number);
-    dispatch(&peers, &session, inbound).await;
+    dispatch(&peers, &session, number, inbound).await;
     let reason = session.closed().await;
     peers.0.table.remove(node, number);
     tracing::info!(peer = %node, %reason, "the session with a control node has ended");
@@ -80,6 +82,10 @@ fn retire_older(peers: &Peers, session: &Session, number: u64) {
     peers.0.tracker.spawn(async move {
         let quiet = async {
             sleep(DRAIN).await;
+            // Of two that were made at the same time the peer may take the older one for the newer.
+            for session in older.iter().filter(|session| session.peer().version >= SUPERSEDED_VERSION) {
+                let _ = session.request(encode(&PeerRequest::Superseded), WORD).await;
+            }
             let _ = timeout(UNDER_WAY, until_idle(&older)).await;
         };
         tokio::select! {
@@ -100,12 +106,12 @@ async fn until_idle(sessions: &[Session]) {
     }
 }
 
-async fn dispatch(peers: &Peers, session: &Session, mut inbound: Inbound) {
+async fn dispatch(peers: &Peers, session: &Session, number: u64, mut inbound: Inbound) {
     while let Some(incoming) = inbound.next().await {
         match incoming {
             Incoming::Request(request) => {
                 let (peers, from) = (peers.clone(), session.peer().clone());
-                peers.0.tracker.clone().spawn(async move { answer(&peers, from, request).await });
+                peers.0.tracker.clone().spawn(async move { answer(&peers, from, number, request).await });
             }
             Incoming::Open { head, stream } => {
                 let (peers, from) = (peers.clone(), session.peer().clone());
@@ -116,9 +122,13 @@ async fn dispatch(peers: &Peers, session: &Session, mut inbound: Inbound) {
     }
 }
 
-async fn answer(peers: &Peers, from: Peer, request: Request) {
+async fn answer(peers: &Peers, from: Peer, number: u64, request: Request) {
     let cancelled = request.cancelled();
     let reply = match decode::<PeerRequest>(&request.body) {
+        Ok(PeerRequest::Superseded) => {
+            peers.0.table.stand_back(from.node, number);
+            Ok(Vec::new())
+        }
         Ok(asked) => tokio::select! {
             reply = ask(peers, from, asked) => reply,
             // Nobody waits any more; what was begun inside goes on or not, as its own owner decides.
@@ -137,6 +147,7 @@ async fn ask(peers: &Peers, from: Peer, request: PeerRequest) -> Result<Vec<u8>,
         PeerRequest::Join(_)
         | PeerRequest::Worker { .. }
         | PeerRequest::Leaving
+        | PeerRequest::Superseded
         | PeerRequest::Relay(_)
         | PeerRequest::Outcome(_)
         | PeerRequest::CredentialUse { .. }

@@ -67,6 +67,14 @@ impl Table {
         older.map(|(_, session)| session.clone()).collect()
     }
 
+    /// Takes this session for the oldest one from now on: another one is used as long as there is one.
+    pub(super) fn stand_back(&self, node: NodeId, number: u64) {
+        let mut sessions = self.sessions();
+        if let Some(of_node) = sessions.by_node.get_mut(&node) {
+            of_node.sort_by_key(|(each, _)| *each != number);
+        }
+    }
+
     pub(super) fn get(&self, node: NodeId) -> Option<Session> {
         let sessions = self.sessions();
         let live = sessions.by_node.get(&node)?.iter().rev().find(|(_, session)| !session.is_closed());
@@ -81,6 +89,11 @@ impl Table {
         let sessions = self.sessions();
         let live = sessions.by_node.iter().filter(|(_, of_node)| of_node.iter().any(|(_, each)| !each.is_closed()));
         live.map(|(node, _)| *node).collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn newest(&self, node: NodeId) -> u64 {
+        self.sessions().by_node[&node].iter().map(|(number, _)| *number).max().unwrap()
     }
 
     #[cfg(test)]

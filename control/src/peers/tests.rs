@@ -169,3 +169,21 @@ async fn superseded_meanwhile(asker: usize) {
 async fn a_superseded_session_finishes_what_is_under_way() {
     tokio::join!(superseded_meanwhile(0), superseded_meanwhile(1));
 }
+
+#[tokio::test]
+async fn a_peer_that_took_the_other_session_for_the_newer_loses_nothing() {
+    let (a, b) = (peers(1), peers(2));
+    let verifier = make_verifier(&secret(), "control", Role::Control, MIN_ITERATIONS);
+    for peers in [&a, &b] {
+        peers.serve_group(Arc::new(Name(peers.me().node)));
+    }
+    connect(&a, &b, &verifier).await;
+    connect(&b, &a, &verifier).await;
+    // As when both were made at once: here they arrived in the other order.
+    b.0.table.stand_back(a.me().node, b.0.table.newest(a.me().node));
+    while of(&b, &a) > 1 || of(&a, &b) > 1 {
+        assert_eq!(ask(&b, &a).await, Ok(a.me().node.to_string().into_bytes()));
+    }
+    a.stop(PATIENCE).await;
+    b.stop(PATIENCE).await;
+}

@@ -59,6 +59,7 @@ impl Group {
             | PeerRequest::CredentialUse { .. }
             | PeerRequest::Vitals
             | PeerRequest::Leaving
+            | PeerRequest::Superseded
             | PeerRequest::Relay(_)
             | PeerRequest::Outcome(_) => {
                 Err(Failure::new(Code::Unsupported, format!("not for the Raft group (from {from})")))
