@@ -15,6 +15,7 @@ mod supply;
 pub(crate) use send::{copy_file, push_file};
 pub(crate) use supply::Supply;
 
+use crate::durable;
 use longshore_archive::{ArchiveError, Inspection, Limits, inspect};
 use longshore_wire::{Code, Digest, Failure};
 use std::collections::HashSet;
@@ -163,8 +164,7 @@ impl Blobs {
             fs::rename(path, self.path(&inspection.digest))
         };
         renamed.map_err(|error| disk(path, &error))?;
-        let folder = fs::File::open(&self.inner.dir).and_then(|folder| folder.sync_all());
-        folder.map_err(|error| disk(&self.inner.dir, &error))?;
+        durable::sync(&self.inner.dir).map_err(|error| disk(&self.inner.dir, &error))?;
         Ok(inspection)
     }
 

@@ -11,13 +11,14 @@
 //! outvote it, and both can never mistake each other's log for theirs. Must never delete what was there.
 
 use crate::clock::now_ms;
+use crate::durable;
 use crate::identity::{self, random_ulid};
 use crate::log::{Ballot, Log, Members, Position};
 use crate::machine::{Meta, Snapshots};
 use longshore_state::State;
 use longshore_wire::NodeId;
-use std::fs::{self, DirBuilder, File};
-use std::io;
+use std::fs::{self, DirBuilder};
+use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -78,7 +79,7 @@ pub(crate) async fn found(
     let meta = Meta { applied: Some(position), members, members_at: Some(position) };
 
     let unfinished = folder.join(UNFINISHED);
-    remove(&unfinished).map_err(fault(&unfinished, "removing what a crash has left"))?;
+    durable::remove(&unfinished).map_err(fault(&unfinished, "removing what a crash has left"))?;
     let io = fault(&unfinished, "making the folder");
     DirBuilder::new().recursive(true).mode(0o700).create(&unfinished).map_err(io)?;
     let snapshots = Snapshots::open(&unfinished.join(SNAPSHOT_FOLDER));
@@ -86,10 +87,10 @@ pub(crate) async fn found(
     saved.map_err(fault(&unfinished, "writing the snapshot"))?;
     write_log(&unfinished.join(LOG_FOLDER), position).await?;
     let id = format!("{node}\n");
-    identity::write_atomically(&unfinished, identity::NODE_ID, id.as_bytes())
+    durable::replace(&unfinished, identity::NODE_ID, |file| file.write_all(id.as_bytes()))
         .map_err(fault(&unfinished, "writing the node id"))?;
     let finished = folder.join(FINISHED);
-    let renamed = fs::rename(&unfinished, &finished).and_then(|()| sync(folder));
+    let renamed = fs::rename(&unfinished, &finished).and_then(|()| durable::sync(folder));
     renamed.map_err(fault(&finished, "renaming the folder"))?;
     let kept = finish(folder)?;
     Ok(Founded { node, index, kept })
@@ -133,27 +134,16 @@ pub(crate) fn finish(folder: &Path) -> Result<Option<PathBuf>, FoundingError> {
             if place.exists() {
                 DirBuilder::new().recursive(true).mode(0o700).create(&aside)?;
                 fs::rename(&place, aside.join(part))?;
-                sync(&aside)?;
+                durable::sync(&aside)?;
             }
             fs::rename(&new, &place)?;
-            sync(folder)?;
+            durable::sync(folder)?;
         }
         fs::remove_dir(&finished)?;
-        sync(folder)?;
+        durable::sync(folder)?;
         Ok(aside.exists().then_some(aside))
     };
     moving().map_err(fault(&finished, "moving the new group's files into place"))
-}
-
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

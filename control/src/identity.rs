@@ -3,6 +3,7 @@
 //! A node is who its folder says: the id is made once and kept. A copied folder would be a second voter with the first
 //! one's name, so a folder is locked while a process uses it. Must never replace an id that is there but unreadable.
 
+use crate::durable;
 use crate::founding::{self, FoundingError};
 use longshore_wire::NodeId;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -69,7 +70,7 @@ impl DataFolder {
             Ok(text) => read_id(&text).map_err(|why| FolderError::Damaged { path: file, why })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let node = NodeId::from_u128(random_ulid());
-                write_atomically(path, NODE_ID, format!("{node}\n").as_bytes())
+                durable::replace(path, NODE_ID, |file| writeln!(file, "{node}"))
                     .map_err(io(&file, "writing the node id"))?;
                 node
             }
@@ -95,7 +96,7 @@ impl DataFolder {
 /// See [`FolderError`].
 pub(crate) fn lock(path: &Path) -> Result<File, FolderError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path, "creating the data folder"))?;
-    let lock = private().create(true).truncate(false).open(path.join(LOCK));
+    let lock = OpenOptions::new().write(true).mode(0o600).create(true).truncate(false).open(path.join(LOCK));
     let lock = lock.map_err(io(path, "locking the data folder"))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
@@ -119,23 +120,6 @@ fn read_id(text: &str) -> Result<NodeId, String> {
 /// 128 fresh bits: milliseconds, then randomness (ULID).
 pub(crate) fn random_ulid() -> u128 {
     ulid::Ulid::generate().into()
-}
-
-/// Replaces a file in one step: after a crash it holds the old content or the new one.
-pub(crate) fn write_atomically(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let unfinished = folder.join(format!("{name}.tmp"));
-    let mut file = private().create(true).truncate(true).open(&unfinished)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, folder.join(name))?;
-    File::open(folder)?.sync_all()
-}
-
-/// Files that only the owner may read.
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).mode(0o600);
-    options
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod credentials;
 mod departure;
 mod dialback;
 mod drain;
+mod durable;
 mod founding;
 mod histogram;
 mod identity;

@@ -5,13 +5,14 @@
 //! the leader gives it the vote of the one that is gone after `timers.voter_grace`. Only a node that knows of others does
 //! that; a lone one refuses, since what it has may be all there is. Must never delete what it puts aside.
 
+use crate::durable;
 use crate::founding::{FIRST_LOG, LOG_FOLDER, SNAPSHOT_FOLDER};
-use crate::identity::{DataFolder, NODE_ID, write_atomically};
+use crate::identity::{DataFolder, NODE_ID};
 use crate::raft::Group;
 use longshore_wire::NodeId;
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File};
-use std::io;
+use std::fs::{self, DirBuilder};
+use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
@@ -31,7 +32,7 @@ pub(crate) async fn note_members(folder: PathBuf, group: Group, stop: Cancellati
         let members: BTreeSet<NodeId> = status.voters.union(&status.learners).copied().collect();
         if members != noted && !members.is_empty() {
             let text: String = members.iter().map(|member| format!("{member}\n")).collect();
-            if let Err(error) = write_atomically(&folder, MEMBERS, text.as_bytes()) {
+            if let Err(error) = durable::replace(&folder, MEMBERS, |file| file.write_all(text.as_bytes())) {
                 tracing::warn!(%error, "the list of members cannot be stored; damage of the log could not be mended by itself");
             }
             noted = members;
@@ -58,10 +59,10 @@ pub(crate) fn set_aside(folder: &DataFolder) -> io::Result<Option<PathBuf>> {
     for part in PARTS {
         match fs::rename(path.join(part), aside.join(part)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => File::open(path)?.sync_all()?,
+            _ => durable::sync(path)?,
         }
     }
-    File::open(&aside)?.sync_all()?;
+    durable::sync(&aside)?;
     Ok(Some(aside))
 }
 

@@ -5,6 +5,7 @@
 //! Archives of apps are not in it. Must never call a file good that it has not read to its end.
 
 use crate::clock::now_ms;
+use crate::durable;
 use crate::founding::{self, Founded, FoundingError};
 use crate::identity::{self, FolderError};
 use crate::log::{Members, Position, open_record, seal_record};
@@ -14,8 +15,7 @@ use longshore_state::{Counts, State};
 use longshore_wire::{ClusterId, Digest};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read as _, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, BufReader, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 /// Buffer of the file.
@@ -116,14 +116,7 @@ pub(crate) fn write(state: &State, applied: Option<Position>, out: &mut impl Wri
 /// # Errors
 /// When the disk refuses.
 pub(crate) fn write_file(state: &State, applied: Option<Position>, folder: &Path, name: &str) -> io::Result<()> {
-    let unfinished = folder.join(format!("{name}.tmp"));
-    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    let mut out = BufWriter::with_capacity(BUFFER, file);
-    write(state, applied, &mut out)?;
-    out.flush()?;
-    out.get_ref().sync_all()?;
-    fs::rename(&unfinished, folder.join(name))?;
-    File::open(folder)?.sync_all()
+    durable::replace(folder, name, |out| write(state, applied, out))
 }
 
 /// Reads and checks a whole saved snapshot.

@@ -1,5 +1,6 @@
 //! The folder of segment files, as the log sees it: what a test puts a disk that fails in the place of.
 
+use crate::durable;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -69,7 +70,7 @@ impl Disk for Folder {
     }
 
     fn sync(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
+        durable::sync(&self.0)
     }
 }
 

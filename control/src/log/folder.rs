@@ -5,8 +5,9 @@ use super::disk::Folder;
 use super::first_format;
 use super::segment;
 use super::store::GROWTH;
+use crate::durable;
 use std::fmt;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -22,13 +23,13 @@ pub(super) fn make(path: &Path) -> Result<(), LogError> {
     let former = first_format::path(path);
     if !path.exists() {
         let unfinished = path.with_extension("tmp");
-        remove(&unfinished).map_err(|error| fault(&unfinished, "removing", &error))?;
+        durable::remove(&unfinished).map_err(|error| fault(&unfinished, "removing", &error))?;
         DirBuilder::new().mode(0o700).create(&unfinished).map_err(|error| fault(&unfinished, "making", &error))?;
         segment::prepare(&Folder::new(&unfinished), &unfinished, 1, GROWTH.size(1))?;
         if former.is_file() {
             first_format::convert(&former, &unfinished)?;
         }
-        let named = fs::rename(&unfinished, path).and_then(|()| sync(parent));
+        let named = fs::rename(&unfinished, path).and_then(|()| durable::sync(parent));
         named.map_err(|error| fault(path, "making", &error))?;
     }
     bar(&former, parent).map_err(|error| fault(&former, "replacing", &error))
@@ -42,19 +43,8 @@ fn bar(former: &Path, parent: &Path) -> io::Result<()> {
     }
     if former.exists() {
         fs::remove_file(former)?;
-        sync(parent)?;
+        durable::sync(parent)?;
     }
     DirBuilder::new().mode(0o700).create(former)?;
-    sync(parent)
-}
-
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    durable::sync(parent)
 }

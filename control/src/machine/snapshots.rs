@@ -2,6 +2,7 @@
 
 use super::MachineError;
 use super::partial::{self, Partial, PartialId};
+use crate::durable;
 use crate::log::{Members, Position, open_record, seal_record};
 use longshore_state::{State, snapshot};
 use serde::{Deserialize, Serialize};
@@ -280,5 +281,5 @@ fn load(input: impl Read, path: &Path) -> Result<(State, Meta), MachineError> {
 }
 
 fn sync_folder(folder: &Path) -> Result<(), MachineError> {
-    File::open(folder).and_then(|file| file.sync_all()).map_err(MachineError::io(folder, "syncing the snapshot folder"))
+    durable::sync(folder).map_err(MachineError::io(folder, "syncing the snapshot folder"))
 }
