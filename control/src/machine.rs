@@ -39,6 +39,8 @@ pub(crate) struct Machine {
     picture: Picture,
     /// What led to the picture and is not shown to readers yet.
     news: Vec<Event>,
+    /// Readers have not been shown yet who belongs to the group now.
+    regrouped: bool,
 }
 
 /// The state at one moment, for a snapshot.
@@ -59,7 +61,7 @@ impl Machine {
         let (state, meta) = snapshots.restore()?.unwrap_or_default();
         let picture = Picture::of(&state, &meta);
         let view = View::new(state.clone(), picture.clone());
-        Ok(Self { snapshots, state, meta, view, picture, news: Vec::new() })
+        Ok(Self { snapshots, state, meta, view, picture, news: Vec::new(), regrouped: false })
     }
 
     /// What is applied, and who belongs to the group.
@@ -93,6 +95,7 @@ impl Machine {
             Payload::Members(members) => {
                 self.meta.members = members;
                 self.meta.members_at = Some(position);
+                self.regrouped = true;
                 Vec::new()
             }
         };
@@ -105,7 +108,8 @@ impl Machine {
 
     /// Shows readers what has been applied.
     pub(crate) fn publish(&mut self) {
-        self.view.publish(&self.state, self.picture.clone(), std::mem::take(&mut self.news));
+        let regrouped = std::mem::take(&mut self.regrouped);
+        self.view.publish(&self.state, regrouped, self.picture.clone(), std::mem::take(&mut self.news));
     }
 
     /// The state as it is now.

@@ -18,6 +18,7 @@ mod engine;
 mod group;
 mod incoming;
 mod leader_link;
+mod linger;
 mod log_store;
 mod machine_store;
 mod membership;

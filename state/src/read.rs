@@ -182,6 +182,7 @@ impl State {
         };
         cluster
             && self.credentials.ptr_eq(&other.credentials)
+            && self.tokens.ptr_eq(&other.tokens)
             && self.nodes.ptr_eq(&other.nodes)
             && self.ring.is_same(&other.ring)
             && self.apps.ptr_eq(&other.apps)

@@ -36,7 +36,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// From behind a revision, or with a gap up to one.
     pub(super) fn new(group: Group, prefix: String, start: Result<u64, u64>, place: OwnedSemaphorePermit) -> Self {
-        let changed = group.changed();
+        let changed = group.advanced();
         let (Ok(after) | Err(after)) = start;
         Self { group, changed, prefix, after, gap: start.is_err(), _place: place }
     }

@@ -71,7 +71,7 @@ fn a_restart_goes_on_from_the_newest_snapshot() {
     assert_eq!(restored.meta().applied.map(|position| position.index), Some(5));
     assert_eq!(restored.meta().members.nodes.len(), 2);
     assert_eq!(value(&restored.view().state(), "a"), Some(b"5".to_vec()));
-    assert_eq!(*restored.view().changed().borrow(), 6);
+    assert_eq!(*restored.view().advanced().borrow(), 6);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "two are kept, and nothing unfinished");
 }
 

@@ -12,6 +12,8 @@ pub(crate) struct View {
     state: Arc<RwLock<(Arc<State>, Option<Position>)>>,
     /// One more than the last applied entry, so that 0 means none.
     next: Arc<watch::Sender<u64>>,
+    /// Told of what is not the key-value store's alone.
+    changed: Arc<watch::Sender<()>>,
     journal: Journal,
 }
 
@@ -20,27 +22,33 @@ impl View {
         let applied = picture.applied;
         let (next, _) = watch::channel(next_of(applied));
         let journal = Journal::new(picture);
-        Self { state: Arc::new(RwLock::new((Arc::new(state), applied))), next: Arc::new(next), journal }
+        let state = Arc::new(RwLock::new((Arc::new(state), applied)));
+        Self { state, next: Arc::new(next), changed: Arc::default(), journal }
     }
 
-    /// The state first, then the news of it: who is woken by an index finds at least that index applied.
-    pub(super) fn publish(&self, state: &State, picture: Picture, news: Vec<Event>) {
-        self.show(state, picture.applied);
+    /// The state first, then the news of it: who is woken by an index finds at least that index applied. `members`: the
+    /// group has others now.
+    pub(super) fn publish(&self, state: &State, members: bool, picture: Picture, news: Vec<Event>) {
+        self.show(state, members, picture.applied);
         self.journal.add(news, picture);
     }
 
     /// The same for a state that did not come entry by entry.
     pub(super) fn replace(&self, state: &State, picture: Picture) {
-        self.show(state, picture.applied);
+        self.show(state, true, picture.applied);
         self.journal.begin_anew(picture);
     }
 
-    fn show(&self, state: &State, applied: Option<Position>) {
-        let state = (Arc::new(state.clone()), applied);
-        let former = std::mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), state);
+    fn show(&self, state: &State, members: bool, applied: Option<Position>) {
+        let next = (Arc::new(state.clone()), applied);
+        let former = std::mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), next);
+        let changed = members || !former.0.same_but_for_kv(state);
         // Dropped outside of the lock: the last reference to an old state frees what only it held.
         drop(former);
         self.next.send_replace(next_of(applied));
+        if changed {
+            self.changed.send_replace(());
+        }
     }
 
     /// What has happened to the membership.
@@ -58,9 +66,15 @@ impl View {
         self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Wakes when more has been applied. The value is one more than the last applied index.
-    pub(crate) fn changed(&self) -> watch::Receiver<u64> {
+    /// Wakes whenever more has been applied. The value is one more than the last applied index.
+    pub(crate) fn advanced(&self) -> watch::Receiver<u64> {
         self.next.subscribe()
+    }
+
+    /// Wakes when something has changed but the key-value store: writes to it are most of all entries, and of no interest to
+    /// whoever drives workers or keeps the group in order.
+    pub(crate) fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 }
 

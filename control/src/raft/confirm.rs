@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// Those who answered last are asked first; if they do not within this, all are.
@@ -30,16 +31,32 @@ pub(super) type Quick = BTreeSet<NodeId>;
 
 /// The last index that others were told to be committed. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Told(Arc<AtomicU64>);
+pub(super) struct Told(Arc<Telling>);
+
+#[derive(Debug, Default)]
+struct Telling {
+    index: AtomicU64,
+    hurry: Notify,
+}
 
 impl Told {
     /// To be called before the message leaves.
     pub(super) fn note(&self, committed: u64) {
-        self.0.fetch_max(committed, Ordering::SeqCst);
+        self.0.index.fetch_max(committed, Ordering::SeqCst);
+    }
+
+    /// Somebody waits for others to be told what is committed.
+    pub(super) fn hurry(&self) {
+        self.0.hurry.notify_waiters();
+    }
+
+    /// Resolves when somebody begins to wait.
+    pub(super) async fn hurried(&self) {
+        self.0.hurry.notified().await;
     }
 
     fn index(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+        self.0.index.load(Ordering::SeqCst)
     }
 }
 

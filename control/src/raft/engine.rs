@@ -15,7 +15,7 @@ use longshore_wire::{Code, Failure, NodeId};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,8 @@ pub(super) struct Parts {
     pub(super) leadership: watch::Sender<Leadership>,
     /// When a leader was last heard here.
     pub(super) heard: Mutex<Instant>,
+    /// Told when a leader is heard while none was known.
+    pub(super) heard_again: Notify,
     /// Why the group has ended on this node; `None` while it runs.
     pub(super) fault: watch::Sender<Option<String>>,
     pub(super) stop: CancellationToken,
@@ -68,7 +70,7 @@ impl Engine {
     /// # Errors
     /// `Timeout` when it is not before the deadline.
     pub(super) async fn applied(&self, index: u64, deadline: Instant) -> Result<(), Failure> {
-        let mut changed = self.0.view.changed();
+        let mut changed = self.0.view.advanced();
         match timeout_at(deadline, changed.wait_for(|next| *next > index)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(stopped()),
@@ -82,6 +84,9 @@ impl Engine {
     /// A leader has been heard.
     pub(super) fn hear(&self) {
         *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        if self.0.leadership.borrow().leader.is_none() {
+            self.0.heard_again.notify_one();
+        }
     }
 
     /// How long no leader has been heard here.

@@ -154,9 +154,14 @@ impl Group {
         self.view().image()
     }
 
-    /// Wakes when more has been applied. The value is one more than the last applied index; the state that
+    /// Wakes whenever more has been applied. The value is one more than the last applied index; the state that
     /// [`Group::state`] gives then is at least that far.
-    pub(crate) fn changed(&self) -> watch::Receiver<u64> {
+    pub(crate) fn advanced(&self) -> watch::Receiver<u64> {
+        self.view().advanced()
+    }
+
+    /// Wakes when something has been applied that is not the key-value store's alone.
+    pub(crate) fn changed(&self) -> watch::Receiver<()> {
         self.view().changed()
     }
 
@@ -171,7 +176,7 @@ impl Group {
 
     /// How the group stands.
     pub(crate) fn status(&self) -> GroupStatus {
-        let applied = self.changed().borrow().checked_sub(1);
+        let applied = self.advanced().borrow().checked_sub(1);
         status::status(&self.engine().0.raft.metrics().borrow_watched(), &self.engine().0.log, applied)
     }
 

@@ -129,7 +129,10 @@ impl Group {
         if !self.leadership().borrow().is_leader {
             return Err(not_leader());
         }
-        Ok(encode(&ReadIndex { index: self.ask_read_index().await? }))
+        let index = self.ask_read_index().await?;
+        // The asker waits until it has applied as much.
+        self.engine().0.told.hurry();
+        Ok(encode(&ReadIndex { index }))
     }
 
     /// Tells a leader whether it still has this node's vote.

@@ -2,19 +2,22 @@
 
 use super::confirm::Told;
 use super::convert;
+use super::linger::{self, LINGER};
 use super::message::{self, Append, Appended, Installed, SnapshotHead, Succeed, Succeeded, VoteAsked, Voted};
 use super::pin::Pin;
 use super::transfer;
 use super::types::{Snapshot, Types, Vote};
 use crate::machine::{SnapshotFile, Snapshots};
 use crate::peers::Peers;
+use futures_util::stream::Stream;
 use longshore_wire::peer::{CHUNKS_VERSION, OpenPeer, PeerRequest, RaftRpc, SUCCESSION_VERSION};
 use longshore_wire::{Code, Failure, NodeId};
+use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderError, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderError,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{EmptyNode, OptionalSend};
 use serde::{Serialize, de::DeserializeOwned};
@@ -140,6 +143,18 @@ impl RaftNetworkV2<Types> for Messenger {
             Appended::Conflict => AppendEntriesResponse::Conflict,
             Appended::Outvoted(ballot) => AppendEntriesResponse::HigherVote(convert::vote(ballot)),
         })
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RpcError>>, RpcError>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        let told = self.told.clone();
+        stream_append_sequential(self, linger::fewer(input, told, LINGER), option)
     }
 
     async fn vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RpcError> {

@@ -24,13 +24,13 @@ use longshore_state::{Command, State};
 use longshore_wire::credential::Verifier;
 use longshore_wire::{ClusterId, ClusterUri, Failure, NodeId};
 use openraft::async_runtime::WatchReceiver as _;
-use openraft::{Config, EmptyNode, SnapshotPolicy};
+use openraft::{Config, EmptyNode, Instant as _, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -168,6 +168,7 @@ impl Group {
             peers: options.peers.clone(),
             leadership: watch::Sender::new(Leadership::default()),
             heard: Mutex::new(Instant::now()),
+            heard_again: Notify::new(),
             fault: watch::Sender::new(None),
             stop: CancellationToken::new(),
             gate: Gate::default(),
@@ -286,13 +287,16 @@ fn spawn(engine: Engine, patience: Duration) -> Group {
 
 /// Tells who leads, and notices when the engine or the log has ended.
 async fn watch_metrics(engine: Engine, patience: Duration) {
-    let mut metrics = engine.0.raft.metrics();
+    // The whole of the metrics changes with every entry.
+    let mut standing = engine.0.raft.server_metrics();
+    let metrics = engine.0.raft.metrics();
     let failed = engine.0.log.failed();
     loop {
-        let (now, running) = {
-            let metrics = metrics.borrow_and_update();
-            (status::leadership(&metrics, engine.silence(), patience), metrics.running_state.clone())
+        let (acked, running) = {
+            let metrics = metrics.borrow_watched();
+            (metrics.last_quorum_acked.as_ref().map(|acked| acked.elapsed()), metrics.running_state.clone())
         };
+        let now = status::leadership(&standing.borrow_and_update(), acked, engine.silence(), patience);
         if let Err(fatal) = running {
             let reason = engine.0.log.fault().map_or_else(|| fatal.to_string(), |fault| fault.to_string());
             engine.fail(reason);
@@ -308,10 +312,14 @@ async fn watch_metrics(engine: Engine, patience: Duration) {
                 engine.fail(engine.0.log.fault().map_or_else(String::new, |fault| fault.to_string()));
                 return;
             }
-            changed = metrics.changed() => if changed.is_err() {
-                engine.fail("the Raft engine has ended");
+            changed = standing.changed() => if changed.is_err() {
+                engine.fail(metrics.borrow_watched().running_state.as_ref().err().map_or_else(
+                    || "the Raft engine has ended".to_owned(),
+                    |fatal| fatal.to_string(),
+                ));
                 return;
             },
+            () = engine.0.heard_again.notified() => (),
             // A leader that has fallen silent changes nothing that could be waited for.
             () = sleep(patience / 8) => (),
         }
@@ -321,10 +329,10 @@ async fn watch_metrics(engine: Engine, patience: Duration) {
 /// Tells the peers who belongs to the group and where, and the handshake which cluster this is.
 async fn watch_state(engine: Engine) {
     let mut changed = engine.0.view.changed();
-    let mut metrics = engine.0.raft.metrics();
+    let mut standing = engine.0.raft.server_metrics();
     loop {
         changed.borrow_and_update();
-        let members = status::members(&metrics.borrow_and_update());
+        let members = status::members(&standing.borrow_and_update());
         let state = engine.0.view.state();
         let mut known: BTreeMap<NodeId, Vec<ClusterUri>> = members.into_iter().map(|node| (node, Vec::new())).collect();
         known.extend(state.controls().map(|node| (node.id, node.addresses.to_vec())));
@@ -336,7 +344,7 @@ async fn watch_state(engine: Engine) {
             biased;
             () = engine.0.stop.cancelled() => return,
             changed = changed.changed() => if changed.is_err() { return },
-            changed = metrics.changed() => if changed.is_err() { return },
+            changed = standing.changed() => if changed.is_err() { return },
         }
     }
 }
@@ -346,13 +354,13 @@ fn until_member(group: &Group) -> CancellationToken {
     let done = CancellationToken::new();
     let (engine, member) = (group.engine().clone(), done.clone());
     group.spawn(async move {
-        let mut metrics = engine.0.raft.metrics();
+        let mut standing = engine.0.raft.server_metrics();
         tokio::select! {
             biased;
             () = engine.0.stop.cancelled() => (),
             () = async {
-                while !status::members(&metrics.borrow_and_update()).contains(&engine.0.node)
-                    && metrics.changed().await.is_ok()
+                while !status::members(&standing.borrow_and_update()).contains(&engine.0.node)
+                    && standing.changed().await.is_ok()
                 {}
             } => (),
         }
@@ -365,7 +373,7 @@ fn until_member(group: &Group) -> CancellationToken {
 async fn found(group: &Group, cluster: &str, bootstrap: Bootstrapping, initialized: bool) -> Result<(), GroupError> {
     let engine = group.engine();
     if initialized {
-        let members = status::members(&engine.0.raft.metrics().borrow_watched());
+        let members = status::members(&engine.0.raft.server_metrics().borrow_watched());
         if group.state().cluster().is_some() || members.len() > 1 {
             tracing::info!(cluster, "the data folder already holds this cluster; it goes on, bootstrap is not needed");
             return Ok(());

@@ -1,7 +1,7 @@
 //! How the group stands, without openraft's types.
 
 use super::convert;
-use super::types::{LogId, Metrics};
+use super::types::{LogId, Metrics, Standing};
 use crate::log::Log;
 use longshore_wire::NodeId;
 use openraft::{Instant as _, ServerState};
@@ -83,20 +83,25 @@ pub(super) fn status(metrics: &Metrics, log: &Log, applied: Option<u64>) -> Grou
     }
 }
 
-/// Who leads. A leader that has not heard from a majority for `patience` counts as none (unless it is its own majority),
+/// Who leads. `acked`: how long ago a majority last answered. A leader that has not heard from one for `patience` counts as none (unless it is its own majority),
 /// and so does one that a follower has not heard for so long (`silence`): whatever it were given would wait without end.
-pub(super) fn leadership(metrics: &Metrics, silence: Duration, patience: Duration) -> Leadership {
-    let leads = metrics.state == ServerState::Leader;
+pub(super) fn leadership(
+    standing: &Standing,
+    acked: Option<Duration>,
+    silence: Duration,
+    patience: Duration,
+) -> Leadership {
+    let leads = standing.state == ServerState::Leader;
     let heard = match leads {
-        true if metrics.membership_config.voter_ids().all(|voter| voter == metrics.id) => true,
-        true => metrics.last_quorum_acked.as_ref().is_none_or(|acked| acked.elapsed() < patience),
+        true if standing.membership_config.voter_ids().all(|voter| voter == standing.id) => true,
+        true => acked.is_none_or(|acked| acked < patience),
         false => silence < patience,
     };
-    let leader = metrics.current_leader.filter(|_| heard);
-    Leadership { leader, term: metrics.current_term, is_leader: leads && heard }
+    let leader = standing.current_leader.filter(|_| heard);
+    Leadership { leader, term: convert::ballot(&standing.vote).term, is_leader: leads && heard }
 }
 
 /// Everybody in the group, and whether this node is among them.
-pub(super) fn members(metrics: &Metrics) -> BTreeSet<NodeId> {
-    convert::members(metrics.membership_config.membership()).nodes
+pub(super) fn members(standing: &Standing) -> BTreeSet<NodeId> {
+    convert::members(standing.membership_config.membership()).nodes
 }

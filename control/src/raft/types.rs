@@ -25,6 +25,8 @@ pub(super) type StoredMembership = alias::StoredMembershipOf<Types>;
 pub(super) type SnapshotMeta = alias::SnapshotMetaOf<Types>;
 pub(super) type Snapshot = alias::SmSnapshotOf<Types, MachineStore>;
 pub(super) type Metrics = openraft::RaftMetrics<Types>;
+/// What of the metrics changes seldom.
+pub(super) type Standing = openraft::metrics::RaftServerMetrics<Types>;
 
 /// The encoded proposals of one log entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
