@@ -108,14 +108,14 @@ pub(crate) async fn serve(services: ForClients, session: Session, mut inbound: I
 
 async fn answer(services: ForClients, client: NodeId, request: Request) {
     let reply = match decode::<FromClient>(&request.body) {
-        Ok(FromClient::Kv(asked)) => operate(&services.kv, client, asked).await.map(|reply| encode(&reply)),
-        Ok(asked) => ask(&services.relays, asked, request.deadline).await,
+        Ok(asked) => ask(&services, client, asked, request.deadline).await,
         Err(error) => Err(Failure::new(Code::Unsupported, error.to_string())),
     };
     request.reply(reply);
 }
 
-async fn ask(relays: &Relays, asked: FromClient, deadline: Instant) -> Result<Vec<u8>, Failure> {
+async fn ask(services: &ForClients, client: NodeId, asked: FromClient, deadline: Instant) -> Result<Vec<u8>, Failure> {
+    let ForClients { relays, kv, .. } = services;
     let bounds = Bounds { hop: Hop::Allowed, deadline };
     match asked {
         FromClient::Request { node, request } => {
@@ -125,6 +125,6 @@ async fn ask(relays: &Relays, asked: FromClient, deadline: Instant) -> Result<Ve
         }
         FromClient::Relay(asked) => relays.ask(&Relay::new(asked, bounds)).await.map(Vec::from),
         FromClient::Outcome(of) => relays.outcome(of, bounds).await.map(|reply| encode(&reply)),
-        FromClient::Kv(_) => Err(Failure::new(Code::Internal, "the store's operations are not carried out here")),
+        FromClient::Kv(asked) => operate(kv, client, asked).await.map(|reply| encode(&reply)),
     }
 }

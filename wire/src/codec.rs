@@ -13,9 +13,20 @@ pub struct DecodeError {
     source: rmp_serde::decode::Error,
 }
 
+/// Room for a message to begin with: most fit, and none has to move while it is written.
+const ROOM: usize = 512;
+
 /// Encodes a message. Our own types always encode; the only failure would be a map key that is no string.
 pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
-    rmp_serde::to_vec_named(message).expect("messages hold only types that MessagePack can carry")
+    let mut bytes = Vec::with_capacity(ROOM);
+    encode_behind(&mut bytes, message);
+    bytes
+}
+
+/// Encodes a message behind what is there already.
+pub fn encode_behind<T: Serialize>(bytes: &mut Vec<u8>, message: &T) {
+    let encoded = message.serialize(&mut rmp_serde::Serializer::new(bytes).with_struct_map());
+    encoded.expect("messages hold only types that MessagePack can carry");
 }
 
 /// Decodes a message.

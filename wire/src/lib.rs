@@ -20,7 +20,7 @@ pub mod relay;
 pub mod task;
 pub mod uri;
 
-pub use codec::{DecodeError, decode, decode_whole, encode};
+pub use codec::{DecodeError, decode, decode_whole, encode, encode_behind};
 pub use failure::{Code, Failure, Outcome};
 pub use ids::{
     Blake3, ClusterId, Digest, Epoch, Generation, NodeId, PARTITIONS, Partition, RequestId, ShortId, TaskId,

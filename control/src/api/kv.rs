@@ -9,8 +9,8 @@ use super::read::{Asked, asked};
 use super::{Answer, Api, Context};
 use crate::kv::Ticket;
 use axum::body::Body;
-use axum::extract::{Path, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::extract::Path;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use longshore_wire::kv::{Compare, Consistency, Expect, KvEntry, KvReply, KvRequest, MAX_LIST, Txn, TxnOp};
@@ -93,25 +93,6 @@ async fn get(context: &Context, key: &str, consistency: Consistency) -> Answer {
         headers.insert(CONSISTENCY, HeaderValue::from_static("local"));
     }
     Ok(response)
-}
-
-/// Answers a read in its plainest form, or gives it back: one without a query but for the freshness, of a key that is written
-/// as it is. Such reads are most of all requests; they need no routing.
-pub(super) async fn read_plainly(context: &Context, request: Request) -> Result<Response, Request> {
-    let key = request
-        .uri()
-        .path()
-        .strip_prefix("/v1/kv/")
-        .filter(|key| !key.is_empty() && !key.contains('%') && *key != WATCH && request.method() == Method::GET);
-    let consistency = match request.uri().query() {
-        None => Some(Consistency::Linearizable),
-        Some("consistency=local") => Some(Consistency::Local),
-        Some(_) => None,
-    };
-    match key.zip(consistency) {
-        Some((key, consistency)) => Ok(get(context, key, consistency).await.into_response()),
-        None => Err(request),
-    }
 }
 
 pub(super) async fn write(

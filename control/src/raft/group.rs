@@ -10,7 +10,7 @@ use crate::log::Position;
 use crate::machine::{Journal, View};
 use bytes::Bytes;
 use longshore_state::{Command, Outcome, Proposal, State};
-use longshore_wire::{Code, Failure, RequestId, encode};
+use longshore_wire::{Code, Failure, RequestId, encode_behind};
 use openraft::async_runtime::WatchReceiver as _;
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ use tokio_util::task::TaskTracker;
 
 /// Time for one proposal or read: several elections.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Room for proposals to begin with, in bytes: a write of a small value fits.
+const ROOM: usize = 512;
 
 /// This node's part in the Raft group. Cheap to clone.
 #[derive(Clone)]
@@ -81,9 +83,9 @@ impl Group {
     async fn propose_all(&self, commands: Vec<(RequestId, Command)>) -> Result<Vec<Outcome>, Failure> {
         let wanted = commands.len();
         let now_ms = now_ms();
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(ROOM);
         for (request_id, command) in commands {
-            bytes.extend_from_slice(&encode(&Proposal { request_id, now_ms, command }));
+            encode_behind(&mut bytes, &Proposal { request_id, now_ms, command });
         }
         let outcomes = self.submit(u32::try_from(wanted).unwrap_or(u32::MAX), bytes.into()).await?;
         match outcomes.len() == wanted {

@@ -79,9 +79,13 @@ pub(super) struct SnapshotHead {
 /// The answer to a snapshot: the receiver's vote, or why it could not be installed.
 pub(super) type Installed = Result<Ballot, Failure>;
 
+/// Room for a message to begin with: an append with a few entries fits.
+const ROOM: usize = 4096;
+
 pub(super) fn pack<T: Serialize>(message: &T) -> Vec<u8> {
-    let mut bytes = vec![FORMAT];
-    bytes.extend_from_slice(&longshore_wire::encode(message));
+    let mut bytes = Vec::with_capacity(ROOM);
+    bytes.push(FORMAT);
+    longshore_wire::encode_behind(&mut bytes, message);
     bytes
 }
 

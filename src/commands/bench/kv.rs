@@ -25,11 +25,17 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use store::{Client, Kind, Store};
+use tokio::time::timeout;
 
 /// Nodes of every store.
 const NODES: usize = 3;
 /// Bytes of a value, and of an append of the floor.
 const VALUE: usize = 256;
+
+/// Time for one answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How often a new client is tried.
+const ATTEMPTS: u32 = 3;
 
 /// What a case does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,8 +148,8 @@ impl Side {
         let leader = store.leader().await?;
         let mut pool = Vec::new();
         for number in 0..count {
-            let mut client = kind.connect(address((leader + number as usize) % NODES)?).await?;
-            client.run(What::Put, number).await?;
+            let address = address((leader + number as usize) % NODES)?;
+            let client = ready(kind, address, number).await.with_context(|| store.name())?;
             pool.push(OneClient { number, client });
         }
         Ok(Self { name: store.name(), pool })
@@ -158,6 +164,25 @@ impl Side {
         // Clients come back in the order in which they ended; the nodes shall be used evenly by the few as well.
         self.pool.sort_by_key(|client| client.number);
         Ok(round.figures())
+    }
+}
+
+/// A client whose key is written. Tried again: a store may drop what comes first (ZooKeeper 3.8 leaves a new session without
+/// an answer now and then, until somebody else comes).
+async fn ready(kind: &Kind, address: SocketAddr, number: u32) -> anyhow::Result<Client> {
+    let mut attempts = ATTEMPTS;
+    loop {
+        attempts -= 1;
+        let connected = timeout(ANSWER, kind.connect(address)).await;
+        match connected {
+            Ok(client) => {
+                let mut client = client?;
+                client.run(What::Put, number).await?;
+                return Ok(client);
+            }
+            Err(_) if attempts > 0 => {}
+            Err(_) => anyhow::bail!("{address} has not answered a new client within {ANSWER:?}, {ATTEMPTS} times"),
+        }
     }
 }
 

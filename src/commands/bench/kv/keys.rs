@@ -60,9 +60,9 @@ async fn fill(store: &Store, count: u32, progress: &mut Progress) -> anyhow::Res
     for first in 0..CLIENTS.min(count) {
         let (kind, address) = (store.kind()?, store.address(first as usize % NODES)?);
         writers.spawn(async move {
-            let mut client = kind.connect(address).await?;
-            let mut written = 0;
-            for number in (first..count).step_by(CLIENTS as usize) {
+            let mut client = super::ready(&kind, address, first).await?;
+            let mut written = 1;
+            for number in (first..count).step_by(CLIENTS as usize).skip(1) {
                 client.run(What::Put, number).await?;
                 written += 1;
             }

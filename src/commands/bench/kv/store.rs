@@ -1,7 +1,7 @@
 //! A running store of three nodes, ours or a peer's, and its clients.
 
 use super::node::Node;
-use super::{NODES, What, etcd, http, session, zookeeper};
+use super::{ANSWER, NODES, What, etcd, http, session, zookeeper};
 use crate::args::bench::{Over, Peer};
 use crate::client::Call;
 use crate::commands::bench::children::Children;
@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 /// Time for a store to come up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -95,7 +96,7 @@ impl Store {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             for node in 0..NODES {
-                if tokio::time::timeout(ATTEMPT, self.leads(node)).await.is_ok_and(|leads| leads.unwrap_or(false)) {
+                if timeout(ATTEMPT, self.leads(node)).await.is_ok_and(|leads| leads.unwrap_or(false)) {
                     return Ok(node);
                 }
             }
@@ -145,8 +146,7 @@ impl Store {
         for node in 0..NODES {
             let (kind, address) = (self.kind()?, self.address(node)?);
             let writes = || async { kind.connect(address).await?.run(What::Put, 0).await };
-            while let Err(error) = tokio::time::timeout(ATTEMPT, writes()).await.unwrap_or_else(|late| Err(late.into()))
-            {
+            while let Err(error) = timeout(ATTEMPT, writes()).await.unwrap_or_else(|late| Err(late.into())) {
                 if let Self::Peer { nodes, .. } = self {
                     nodes.iter_mut().try_for_each(Node::check)?;
                 }
@@ -195,11 +195,14 @@ pub(super) enum Client {
 impl Client {
     /// One operation on the key of this number.
     pub(super) async fn run(&mut self, what: What, number: u32) -> anyhow::Result<()> {
-        match self {
-            Self::Http(client) => client.run(what, number).await,
-            Self::Session(client) => client.run(what, number).await,
-            Self::Etcd(client) => client.run(what, number).await,
-            Self::ZooKeeper(client) => client.run(what, number).await,
-        }
+        let answer = async {
+            match self {
+                Self::Http(client) => client.run(what, number).await,
+                Self::Session(client) => client.run(what, number).await,
+                Self::Etcd(client) => client.run(what, number).await,
+                Self::ZooKeeper(client) => client.run(what, number).await,
+            }
+        };
+        timeout(ANSWER, answer).await.with_context(|| format!("no answer within {ANSWER:?}"))?
     }
 }
