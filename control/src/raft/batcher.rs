@@ -1,6 +1,7 @@
 //! Packs the proposals that wait into one log entry, or into one request to the leader.
 //!
-//! While a batch is under way the next one collects, so that load makes batches larger instead of queues longer.
+//! While a batch is under way the next one collects, so that load makes batches larger instead of queues longer. One at a time:
+//! followers get one message after the other anyway, and a second batch beside it would only make both smaller.
 
 use super::engine::{Engine, stopped};
 use super::leader_link;
@@ -9,7 +10,6 @@ use bytes::Bytes;
 use longshore_state::Outcome;
 use longshore_wire::{Code, Failure};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// Most bytes of proposals in one entry, unless one submission alone is larger. The entry, in an append message, must
@@ -19,8 +19,6 @@ const BATCH_BYTES: usize = 1024 * 1024;
 pub(super) const BATCH_PROPOSALS: u32 = 1024;
 /// Largest submission, in bytes: what still fits into a control frame together with its envelopes.
 pub(super) const SUBMISSION_BYTES: usize = 1536 * 1024;
-/// Batches under way at once: while one waits for the followers, the next one is already synced here.
-const UNDER_WAY: usize = 4;
 /// Submissions that may wait; more are refused as `Busy`.
 pub(super) const QUEUE: usize = 8192;
 
@@ -50,27 +48,21 @@ pub(super) fn unpack(body: &[u8]) -> Result<(u32, Bytes), Failure> {
 
 /// Runs until the group stops.
 pub(super) async fn run(engine: Engine, mut queue: mpsc::Receiver<Submission>) {
-    let mut under_way = JoinSet::new();
+    let stop = engine.0.stop.clone();
     let mut left_over = None;
-    loop {
-        let first = match left_over.take() {
-            Some(submission) if under_way.len() < UNDER_WAY => submission,
-            waiting => {
-                left_over = waiting;
-                tokio::select! {
-                    biased;
-                    () = engine.0.stop.cancelled() => break,
-                    Some(_) = under_way.join_next() => continue,
-                    submission = queue.recv(), if left_over.is_none() && under_way.len() < UNDER_WAY => match submission {
-                        Some(submission) => submission,
-                        None => break,
-                    },
-                }
-            }
-        };
-        let batch = collect(first, &mut queue, &mut left_over);
-        under_way.spawn(carry(engine.clone(), batch));
-    }
+    let carrying = async {
+        loop {
+            let first = match left_over.take() {
+                Some(submission) => submission,
+                None => match queue.recv().await {
+                    Some(submission) => submission,
+                    None => return,
+                },
+            };
+            carry(&engine, collect(first, &mut queue, &mut left_over)).await;
+        }
+    };
+    stop.run_until_cancelled(carrying).await;
     for submission in left_over.into_iter().chain(std::iter::from_fn(|| queue.try_recv().ok())) {
         let _ = submission.reply.send(Err(stopped()));
     }
@@ -99,12 +91,12 @@ fn collect(
     batch
 }
 
-async fn carry(engine: Engine, batch: Vec<Submission>) {
+async fn carry(engine: &Engine, batch: Vec<Submission>) {
     let bytes = batch.iter().map(|submission| submission.proposals.len()).sum();
     let count = batch.iter().map(|submission| submission.count).sum();
     let packed = pack_proposals(count, batch.iter().map(|submission| &*submission.proposals), bytes);
     let deadline = batch.iter().map(|submission| submission.deadline).max().unwrap_or_else(Instant::now);
-    let mut result = leader_link::commit(&engine, packed.into(), deadline).await.map(Vec::into_iter);
+    let mut result = leader_link::commit(engine, packed.into(), deadline).await.map(Vec::into_iter);
     for submission in batch {
         let own = match &mut result {
             Ok(outcomes) => Ok(outcomes.take(submission.count as usize).collect()),
