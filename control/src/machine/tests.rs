@@ -190,3 +190,23 @@ fn who_asks_for_what_is_not_known_is_told_why() {
     assert_eq!(journal.after(first, 1), Err(Gap::Forgotten));
     assert!(journal.after(Cursor { index: 60_000, position: 1 }, 1).is_ok());
 }
+
+#[test]
+fn writes_to_the_store_wake_nobody_who_does_not_care_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut machine = filled(folder.path());
+    let (mut changed, mut advanced) = (machine.view().changed(), machine.view().advanced());
+    let mut told = move || {
+        let told = (changed.has_changed().unwrap(), advanced.has_changed().unwrap());
+        changed.mark_unchanged();
+        advanced.mark_unchanged();
+        told
+    };
+    apply_all(&mut machine, [proposals(3, vec![put("a", "2")])]);
+    assert_eq!(told(), (false, true), "a key");
+    apply_all(&mut machine, [proposals(4, vec![Command::SetVoters { wanted: 5 }])]);
+    assert_eq!(told(), (true, true), "something else");
+    let members = machine.meta().members.clone();
+    apply_all(&mut machine, [entry(5, Payload::Members(members))]);
+    assert_eq!(told(), (true, true), "the group");
+}

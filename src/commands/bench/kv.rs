@@ -170,20 +170,14 @@ impl Side {
 /// A client whose key is written. Tried again: a store may drop what comes first (ZooKeeper 3.8 leaves a new session without
 /// an answer now and then, until somebody else comes).
 async fn ready(kind: &Kind, address: SocketAddr, number: u32) -> anyhow::Result<Client> {
-    let mut attempts = ATTEMPTS;
-    loop {
-        attempts -= 1;
-        let connected = timeout(ANSWER, kind.connect(address)).await;
-        match connected {
-            Ok(client) => {
-                let mut client = client?;
-                client.run(What::Put, number).await?;
-                return Ok(client);
-            }
-            Err(_) if attempts > 0 => {}
-            Err(_) => anyhow::bail!("{address} has not answered a new client within {ANSWER:?}, {ATTEMPTS} times"),
+    for _ in 0..ATTEMPTS {
+        if let Ok(client) = timeout(ANSWER, kind.connect(address)).await {
+            let mut client = client?;
+            client.run(What::Put, number).await?;
+            return Ok(client);
         }
     }
+    anyhow::bail!("{address} has not answered a new client within {ANSWER:?}, {ATTEMPTS} times")
 }
 
 /// One operation of one client.
