@@ -60,7 +60,7 @@ impl Machine {
         let snapshots = Snapshots::open(folder)?;
         let (state, meta) = snapshots.restore()?.unwrap_or_default();
         let picture = Picture::of(&state, &meta);
-        let view = View::new(state.clone(), picture.clone());
+        let view = View::new(&state, picture.clone());
         Ok(Self { snapshots, state, meta, view, picture, news: Vec::new(), regrouped: false })
     }
 

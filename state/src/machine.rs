@@ -1,23 +1,19 @@
-//! The state itself, the one way to change it, and the memory of outcomes.
+//! The state itself, and the one way to change it.
 
 use crate::apps::Stored;
 use crate::command::{Command, Outcome, Proposal, Reply};
 use crate::credentials::Credential;
 use crate::kv::Store;
+use crate::memory::{Memory, read_bytes};
 use crate::record::{App, Cluster, Instance, Node, Task, Via};
 use crate::ring::Ring;
 use crate::tokens::Token;
-use imbl::{OrdMap, OrdSet, Vector};
-use longshore_wire::kv::{KvReply, MAX_TXN_BYTES};
-use longshore_wire::{Code, Failure, NodeId, RequestId, ShortId};
+use imbl::{OrdMap, OrdSet};
+use longshore_wire::kv::MAX_TXN_BYTES;
+use longshore_wire::{Code, Failure, NodeId, ShortId};
 use std::fmt;
 use std::sync::Arc;
 
-/// How many outcomes are remembered for repeats: several seconds of the highest rate of writes, in a few MiB. One that
-/// holds much counts as several: see `share`.
-pub const REMEMBERED: usize = 65_536;
-/// Bytes of texts and values that an outcome holds without counting as more than one.
-const SHARE: usize = 256;
 /// Most bytes of keys and values that the outcomes of one log entry hold: they travel together.
 const ROOM: usize = MAX_TXN_BYTES;
 
@@ -38,14 +34,7 @@ pub struct State {
     pub(crate) instances: OrdMap<String, Arc<Instance>>,
     pub(crate) tasks: OrdMap<(Arc<str>, NodeId), Arc<Task>>,
     pub(crate) tasks_by_node: OrdSet<(NodeId, Arc<str>)>,
-    pub(crate) outcomes: OrdMap<RequestId, Arc<Outcome>>,
-    pub(crate) outcome_order: Vector<RequestId>,
-    /// What the remembered outcomes count, all together.
-    shares: usize,
-    /// The latest time in a forgotten request's id, in Unix milliseconds: what is later has not been forgotten.
-    pub(crate) forgotten_ms: u64,
-    /// Outcomes ever taken into memory by this copy and those that it was cloned from.
-    pub(crate) carried_out: u64,
+    pub(crate) memory: Memory,
 }
 
 /// Where and when a command is applied.
@@ -77,38 +66,31 @@ impl State {
     }
 
     fn apply_once(&mut self, at: At, proposal: &Proposal) -> Outcome {
-        if let Some(first) = self.outcomes.get(&proposal.request_id) {
-            if read_bytes(first) > at.room {
+        if let Some(first) = self.memory.get(proposal.request_id) {
+            let first = first.outcome();
+            if read_bytes(&first) > at.room {
                 return Err(Failure::unknown(
                     Code::Busy,
                     "too much is read in this moment; ask again for this outcome",
                 ));
             }
-            return first.as_ref().clone();
+            return first.into_owned();
         }
-        if matches!(proposal.command, Command::Again(_)) && millis_of(proposal.request_id) <= self.forgotten_ms {
+        if matches!(proposal.command, Command::Again(_)) && self.memory.may_have_forgotten(proposal.request_id) {
             let why = "the outcome of the first attempt may be forgotten, so a repeat could do it a second time; read what is there";
             return Err(Failure::unknown(Code::Conflict, why));
         }
         let outcome = self.execute(at, &proposal.command);
         // Who is told to try again may do so under the same id.
         if !matches!(&outcome, Err(failure) if failure.code == Code::Busy) {
-            self.remember(proposal.request_id, Arc::new(outcome.clone()));
+            self.memory.remember(proposal.request_id, &outcome);
         }
         outcome
     }
 
-    pub(crate) fn remember(&mut self, request: RequestId, outcome: Arc<Outcome>) {
-        let new = share(&outcome);
-        self.carried_out += new as u64;
-        self.shares += new;
-        self.outcomes.insert(request, outcome);
-        self.outcome_order.push_back(request);
-        while self.shares > REMEMBERED {
-            let Some(oldest) = self.outcome_order.pop_front() else { break };
-            self.forgotten_ms = self.forgotten_ms.max(millis_of(oldest));
-            self.shares -= self.outcomes.remove(&oldest).map_or(0, |outcome| share(&outcome));
-        }
+    /// What readers are shown: everything but the remembered outcomes, as if all of them were forgotten.
+    pub fn shown(&self) -> Self {
+        Self { memory: self.memory.forgetful(), ..self.clone() }
     }
 
     fn execute(&mut self, at: At, command: &Command) -> Outcome {
@@ -183,34 +165,6 @@ impl State {
     }
 }
 
-/// How many of [`REMEMBERED`] an outcome counts.
-fn share(outcome: &Outcome) -> usize {
-    let held = match outcome {
-        Err(failure) => failure.message.len(),
-        Ok(Reply::Txn(reply)) => {
-            let answers = reply.results.len() * size_of::<KvReply>();
-            answers + reply.unmet.as_ref().map_or(0, String::len) + read_bytes(outcome)
-        }
-        Ok(_) => 0,
-    };
-    1 + held / SHARE
-}
-
-/// Bytes of keys and values that were read for an outcome.
-fn read_bytes(outcome: &Outcome) -> usize {
-    let Ok(Reply::Txn(reply)) = outcome else { return 0 };
-    let entries = reply.results.iter().filter_map(|result| match result {
-        KvReply::Entry(Some(entry)) => Some(entry.key.len() + entry.value.len()),
-        _ => None,
-    });
-    entries.sum()
-}
-
-/// The time in a ULID, in Unix milliseconds.
-fn millis_of(request: RequestId) -> u64 {
-    u64::try_from(request.as_u128() >> 80).unwrap_or(u64::MAX)
-}
-
 impl fmt::Debug for State {
     /// Counts only: values may be secrets, and there may be very many.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -228,8 +182,9 @@ impl fmt::Debug for State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use longshore_wire::ClusterId;
-    use longshore_wire::kv::{Compare, Condition, KvRequest, Txn, TxnOp};
+    use crate::memory::REMEMBERED;
+    use longshore_wire::{ClusterId, RequestId};
+    use longshore_wire::kv::{Compare, Condition, KvReply, KvRequest, Txn, TxnOp};
 
     fn put(id: u128, key: &str) -> Proposal {
         let command = Command::Kv(KvRequest::Put { key: key.into(), value: vec![1] });
@@ -257,11 +212,11 @@ mod tests {
         let mut state = founded();
         let count = u128::try_from(REMEMBERED).unwrap();
         for request in 2..=count {
-            state.remember(RequestId::from_u128(request), Arc::new(Ok(Reply::Done)));
+            state.memory.remember(RequestId::from_u128(request), &Ok(Reply::Done));
         }
         assert_eq!(state.apply(2, &[put(1, "a")]), [Ok(Reply::Done)], "the first is just remembered");
         state.apply(3, &[put(count + 1, "b")]);
-        assert_eq!((state.outcomes.len(), state.outcome_order.len()), (REMEMBERED, REMEMBERED));
+        assert_eq!(state.memory.len(), REMEMBERED);
         state.apply(4, &[put(1, "a")]);
         assert!(state.kv_get("a").is_some(), "forgotten, so it is carried out");
     }
@@ -292,9 +247,9 @@ mod tests {
         let late = state.apply(2, &[again(ulid(5_000, 1), "a"), again(ulid(5_000, 1), "a")]);
         assert!(late.iter().all(|outcome| *outcome == Ok(Reply::Kv(KvReply::Written { revision: 1, created: true }))));
         for number in 0..REMEMBERED as u128 {
-            state.remember(ulid(9_000, number), Arc::new(Ok(Reply::Done)));
+            state.memory.remember(ulid(9_000, number), &Ok(Reply::Done));
         }
-        assert!(!state.outcomes.contains_key(&ulid(5_000, 1)));
+        assert!(state.memory.get(ulid(5_000, 1)).is_none());
         let refused = state.apply(3, &[again(ulid(5_000, 1), "a"), again(ulid(4_000, 7), "b")]);
         for outcome in refused {
             let failure = outcome.unwrap_err();
@@ -302,6 +257,25 @@ mod tests {
         }
         assert!(state.apply(4, &[again(ulid(5_001, 1), "c")])[0].is_ok(), "none so late is forgotten");
         assert_eq!(state.kv_revision(), 2);
+    }
+
+    #[test]
+    fn what_is_shown_remembers_nothing_and_knows_it() {
+        let again = |id, key: &str| {
+            let command = Command::Kv(KvRequest::Put { key: key.into(), value: vec![] });
+            Proposal { request_id: id, now_ms: 0, command: Command::Again(Box::new(command)) }
+        };
+        let mut state = founded();
+        state.apply(2, &[again(ulid(5_000, 1), "a")]);
+        let mut shown = state.shown();
+        assert_eq!((shown.kv_revision(), shown.carried_out()), (state.kv_revision(), state.carried_out()));
+        assert!(shown.same_but_for_kv(&state));
+        // Were it a state that goes on, from a snapshot of it: it must not carry out anything twice.
+        let outcome = shown.apply(3, &[again(ulid(5_000, 1), "a")]).remove(0).unwrap_err();
+        assert_eq!((outcome.code, outcome.outcome), (Code::Conflict, longshore_wire::Outcome::Unknown));
+        assert!(shown.apply(4, &[again(ulid(5_001, 1), "b")])[0].is_ok(), "none so late is forgotten");
+        let first = Ok(Reply::Kv(KvReply::Written { revision: 1, created: true }));
+        assert_eq!(state.apply(3, &[again(ulid(5_000, 1), "a")]), [first], "the original remembers");
     }
 
     #[test]
@@ -327,7 +301,7 @@ mod tests {
         state.apply(6, &[read(5)]);
         assert!(state.carried_out() - before > 2_800, "it counts as many, so that memory stays bounded");
         (7..60).for_each(|index| drop(state.apply(index, &[read(u128::from(index))])));
-        assert!(state.outcomes.len() < 24 && state.shares <= REMEMBERED, "{}", state.outcomes.len());
+        assert!(state.memory.len() < 24, "{}", state.memory.len());
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl State {
     /// How many proposals this copy has carried out; repeats do not count. Only differences between states of the same
     /// node mean something: one that comes from a snapshot counts anew.
     pub fn carried_out(&self) -> u64 {
-        self.carried_out
+        self.memory.carried_out()
     }
 
     /// The cluster; `None` before it is founded.

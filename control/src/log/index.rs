@@ -7,7 +7,7 @@ use super::{Ballot, Entry, Position};
 use std::collections::BTreeMap;
 
 /// Bytes of synced entries that stay readable without the disk: what followers that keep up ask for.
-const TAIL_BYTES: usize = 4 * 1024 * 1024;
+const TAIL_BYTES: usize = 2 * 1024 * 1024;
 
 /// The in-memory side of the log.
 #[derive(Debug, Default)]

@@ -18,11 +18,11 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(super) fn new(state: State, picture: Picture) -> Self {
+    pub(super) fn new(state: &State, picture: Picture) -> Self {
         let applied = picture.applied;
         let (next, _) = watch::channel(next_of(applied));
         let journal = Journal::new(picture);
-        let state = Arc::new(RwLock::new((Arc::new(state), applied)));
+        let state = Arc::new(RwLock::new((Arc::new(state.shown()), applied)));
         Self { state, next: Arc::new(next), changed: Arc::default(), journal }
     }
 
@@ -40,7 +40,7 @@ impl View {
     }
 
     fn show(&self, state: &State, members: bool, applied: Option<Position>) {
-        let next = (Arc::new(state.clone()), applied);
+        let next = (Arc::new(state.shown()), applied);
         let former = std::mem::replace(&mut *self.state.write().unwrap_or_else(PoisonError::into_inner), next);
         let changed = members || !former.0.same_but_for_kv(state);
         // Dropped outside of the lock: the last reference to an old state frees what only it held.

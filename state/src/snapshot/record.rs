@@ -63,7 +63,7 @@ pub(super) fn each<'a>(state: &'a State, mut push: impl FnMut(Record<'a>) -> io:
         stamp: state.stamp,
         kv_revision: state.kv.revision(),
         cluster: state.cluster().map(Cow::Borrowed),
-        forgotten_ms: state.forgotten_ms,
+        forgotten_ms: state.memory.forgotten_ms(),
     })?;
     push(Record::Ring { owners: Cow::Borrowed(state.ring.owners()), slots: Cow::Borrowed(state.ring.slots()) })?;
     let credentials = state.credentials().map(|each| Record::Credential(Cow::Borrowed(each)));
@@ -73,10 +73,7 @@ pub(super) fn each<'a>(state: &'a State, mut push: impl FnMut(Record<'a>) -> io:
     let apps = state.apps().map(|app| Record::App(Cow::Borrowed(app)));
     let instances = state.instances().map(|instance| Record::Instance(Cow::Borrowed(instance)));
     let tasks = state.tasks().map(|task| Record::Task(Cow::Borrowed(task)));
-    let outcomes = state.outcome_order.iter().filter_map(|request| {
-        let outcome = state.outcomes.get(request)?;
-        Some(Record::Outcome { request: *request, outcome: Cow::Borrowed(outcome) })
-    });
+    let outcomes = state.memory.iter().map(|(request, outcome)| Record::Outcome { request, outcome });
     let leases = state.leases().map(|(lease, _)| Record::Lease(lease));
     let kv = leases.chain(state.kv.iter().map(Record::Kv));
     let mut all = credentials
@@ -95,7 +92,7 @@ pub(super) fn each<'a>(state: &'a State, mut push: impl FnMut(Record<'a>) -> io:
 pub(super) fn restore(state: &mut State, record: Record<'_>) {
     match record {
         Record::Head { applied, stamp, kv_revision, cluster, forgotten_ms } => {
-            state.forgotten_ms = forgotten_ms;
+            state.memory.begin(forgotten_ms);
             state.applied = applied;
             state.stamp = stamp;
             state.kv.restore_revision(kv_revision);
@@ -131,7 +128,7 @@ pub(super) fn restore(state: &mut State, record: Record<'_>) {
             state.instances.insert(instance.name.clone(), Arc::new(instance.into_owned()));
         }
         Record::Task(task) => state.insert_task(task.into_owned()),
-        Record::Outcome { request, outcome } => state.remember(request, Arc::new(outcome.into_owned())),
+        Record::Outcome { request, outcome } => state.memory.remember(request, &outcome),
         // The trailer carries nothing of the state; the reader has compared its count.
         Record::End { .. } => {}
     }
