@@ -15,6 +15,7 @@ mod batcher;
 mod confirm;
 mod convert;
 mod engine;
+mod gathering;
 mod group;
 mod incoming;
 mod leader_link;

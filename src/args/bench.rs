@@ -174,6 +174,17 @@ pub(crate) enum Over {
     Http,
 }
 
+/// An operation of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Operation {
+    /// A write
+    Put,
+    /// A linearizable read
+    Get,
+    /// A read of what the asked node has
+    GetLocal,
+}
+
 /// Another store that is installed on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Peer {
@@ -202,6 +213,9 @@ pub(crate) struct Kv {
     #[arg(long, value_delimiter = ',', default_value = "1,16,64,256")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) clients: Vec<u32>,
+    /// What they do
+    #[arg(long, value_delimiter = ',', default_value = "put,get,get-local")]
+    pub(crate) operations: Vec<Operation>,
     /// Where the nodes keep their data: the disk to be measured [default: a temporary folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
@@ -213,10 +227,10 @@ pub(crate) struct Kv {
     pub(crate) peer: Vec<Peer>,
     /// Instead: a node's memory with so many keys, and the time until the killed cluster answers again
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=900_000))]
-    #[arg(conflicts_with_all = ["rounds", "time", "quick", "clients"])]
+    #[arg(conflicts_with_all = ["rounds", "time", "quick", "clients", "operations"])]
     pub(crate) keys: Option<u32>,
     /// Instead: so often, how long no write is acknowledged after the leader was killed
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=99))]
-    #[arg(conflicts_with_all = ["rounds", "time", "clients", "keys"])]
+    #[arg(conflicts_with_all = ["rounds", "time", "clients", "keys", "operations"])]
     pub(crate) kills: Option<u32>,
 }

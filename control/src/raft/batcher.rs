@@ -1,9 +1,10 @@
 //! Packs the proposals that wait into one log entry, or into one request to the leader.
 //!
-//! While a batch is under way the next one collects, so that load makes batches larger instead of queues longer. One at a time:
+//! While a batch is under way the next one gathers, so that load makes batches larger instead of queues longer. One at a time:
 //! followers get one message after the other anyway, and a second batch beside it would only make both smaller.
 
 use super::engine::{Engine, stopped};
+use super::gathering::{Gathering, PATIENCE};
 use super::leader_link;
 use crate::machine::{decode_proposals, pack_proposals};
 use bytes::Bytes;
@@ -12,9 +13,6 @@ use longshore_wire::{Code, Failure};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-/// Most bytes of proposals in one entry, unless one submission alone is larger. The entry, in an append message, must
-/// fit into one control frame, and the log slows down with larger ones.
-const BATCH_BYTES: usize = 1024 * 1024;
 /// Most proposals in one entry.
 pub(super) const BATCH_PROPOSALS: u32 = 1024;
 /// Largest submission, in bytes: what still fits into a control frame together with its envelopes.
@@ -47,48 +45,19 @@ pub(super) fn unpack(body: &[u8]) -> Result<(u32, Bytes), Failure> {
 }
 
 /// Runs until the group stops.
-pub(super) async fn run(engine: Engine, mut queue: mpsc::Receiver<Submission>) {
+pub(super) async fn run(engine: Engine, queue: mpsc::Receiver<Submission>) {
     let stop = engine.0.stop.clone();
-    let mut left_over = None;
+    let mut gathering = Gathering::new(queue, PATIENCE);
     let carrying = async {
-        loop {
-            let first = match left_over.take() {
-                Some(submission) => submission,
-                None => match queue.recv().await {
-                    Some(submission) => submission,
-                    None => return,
-                },
-            };
-            carry(&engine, collect(first, &mut queue, &mut left_over)).await;
+        while let Some(batch) = gathering.batch().await {
+            carry(&engine, batch).await;
+            gathering.carried();
         }
     };
     stop.run_until_cancelled(carrying).await;
-    for submission in left_over.into_iter().chain(std::iter::from_fn(|| queue.try_recv().ok())) {
+    for submission in gathering.rest() {
         let _ = submission.reply.send(Err(stopped()));
     }
-}
-
-/// Takes what waits, as much as one entry holds; what does not fit any more is left over for the next one.
-fn collect(
-    first: Submission,
-    queue: &mut mpsc::Receiver<Submission>,
-    left_over: &mut Option<Submission>,
-) -> Vec<Submission> {
-    let (mut bytes, mut count) = (first.proposals.len(), first.count);
-    let mut batch = vec![first];
-    while let Ok(next) = queue.try_recv() {
-        if next.reply.is_closed() {
-            continue;
-        }
-        bytes += next.proposals.len();
-        count += next.count;
-        if bytes > BATCH_BYTES || count > BATCH_PROPOSALS {
-            *left_over = Some(next);
-            break;
-        }
-        batch.push(next);
-    }
-    batch
 }
 
 async fn carry(engine: &Engine, batch: Vec<Submission>) {

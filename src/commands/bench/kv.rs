@@ -17,7 +17,7 @@ mod zookeeper;
 
 use super::figures::{Case, Figures, Round};
 use super::load::{AsyncOperation, closed_loop};
-use crate::args::bench::Kv;
+use crate::args::bench::{self, Kv};
 use crate::output::Progress;
 use anyhow::Context as _;
 use std::io::Write as _;
@@ -47,8 +47,6 @@ enum What {
 }
 
 impl What {
-    const CASES: [Self; 3] = [Self::Put, Self::Get, Self::GetLocal];
-
     const fn name(self) -> &'static str {
         match self {
             Self::Put => "put",
@@ -62,6 +60,16 @@ impl What {
         match self {
             Self::Put => "fdatasync of 256 bytes, one after the other",
             _ => "livez",
+        }
+    }
+}
+
+impl From<bench::Operation> for What {
+    fn from(operation: bench::Operation) -> Self {
+        match operation {
+            bench::Operation::Put => Self::Put,
+            bench::Operation::Get => Self::Get,
+            bench::Operation::GetLocal => Self::GetLocal,
         }
     }
 }
@@ -90,7 +98,7 @@ async fn rates(args: &Kv, stores: Vec<Store>) -> anyhow::Result<Vec<Case>> {
     let pace = args.pace.wanted();
     let peers: Vec<&'static str> = stores.iter().skip(1).map(Store::name).collect();
     let mut cases: Vec<(What, usize, Case)> = Vec::new();
-    for what in What::CASES {
+    for what in args.operations.iter().copied().map(What::from) {
         for clients in &args.clients {
             let name = format!("{}, {clients} client{}", what.name(), if *clients == 1 { "" } else { "s" });
             let floors: Vec<&'static str> = peers.iter().copied().chain([what.floor()]).collect();
