@@ -21,6 +21,10 @@ const LINGER: Duration = Duration::from_millis(200);
 /// Release of this program.
 const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
+/// Much is allocated on one thread and freed on another, a little at a time.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let result = logging::start(args.command.log_level()).and_then(|()| {

@@ -26,7 +26,7 @@ mod tokens;
 
 pub use command::{Command, ControlNode, Holder, InstanceSpec, On, OnError, Outcome, Proposal, Reply};
 pub use credentials::{Credential, MAX_CREDENTIALS, MAX_VALID, StoredSecret, not_its_holder};
-pub use kv::{KV_QUOTA, KvChange, KvGap, Lease, MAX_TTL_MS, MIN_TTL_MS, check_txn};
+pub use kv::{KV_QUOTA, KvGap, KvRecord, Lease, MAX_TTL_MS, MIN_TTL_MS, check_txn};
 pub use machine::State;
 pub use memory::REMEMBERED;
 pub use record::{App, AppVersion, CloneAlarm, Cluster, Instance, Node, Task, Via, Wanted};

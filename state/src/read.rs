@@ -1,7 +1,7 @@
 //! What can be read from the state. Nothing here changes anything.
 
 use crate::credentials::Credential;
-use crate::kv::{KvChange, KvGap, Lease};
+use crate::kv::{KvGap, KvRecord, Lease};
 use crate::machine::State;
 use crate::record::{App, Cluster, Instance, Node, Task};
 use crate::ring::Ring;
@@ -229,7 +229,7 @@ impl State {
     ///
     /// # Errors
     /// When some of them are forgotten, or were before this node's last snapshot.
-    pub fn kv_changes(&self, after: u64) -> Result<impl Iterator<Item = &KvChange>, KvGap> {
+    pub fn kv_changes(&self, after: u64) -> Result<impl Iterator<Item = &KvRecord>, KvGap> {
         self.kv.changes(after)
     }
 

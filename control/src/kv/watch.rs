@@ -4,7 +4,7 @@
 //! that stays so far behind that the history has forgotten what comes next is told so ([`Seen::Gap`]), and goes on behind.
 
 use crate::raft::Group;
-use longshore_state::{KvChange, State};
+use longshore_state::{KvRecord, State};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 /// Most changes at a time.
@@ -16,7 +16,7 @@ const MAX_BYTES: usize = 256 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     /// Changes, oldest first; perhaps none, and just a later position.
-    Changes(Vec<KvChange>),
+    Changes(Vec<KvRecord>),
     /// Changes up to this revision may have been missed: what counts now is to be listed. Later ones follow.
     Gap(u64),
 }
@@ -78,9 +78,9 @@ fn look(state: &State, prefix: &str, after: u64) -> (Seen, u64) {
         if seen.len() == MAX_CHANGES || bytes > MAX_BYTES {
             break;
         }
-        position = change.revision;
-        if change.key.starts_with(prefix) {
-            bytes += change.key.len() + change.value.as_ref().map_or(0, |value| value.len());
+        position = change.revision();
+        if change.key().starts_with(prefix) {
+            bytes += change.key().len() + change.value().map_or(0, <[u8]>::len);
             seen.push(change.clone());
         }
     }
@@ -114,7 +114,7 @@ mod tests {
         while after < state.kv_revision() {
             let (Seen::Changes(changes), position) = look(state, prefix, after) else { panic!("no gap") };
             assert!(position > after && changes.len() <= MAX_CHANGES);
-            revisions.extend(changes.iter().map(|change| change.revision));
+            revisions.extend(changes.iter().map(|change| change.revision()));
             (after, looks) = (position, looks + 1);
         }
         (revisions, looks)

@@ -1,46 +1,17 @@
-//! The newest changes, for watches. Bounded by count and by bytes; shares keys and values with the store.
+//! The newest changes, for watches. Bounded by count and by bytes; shares its records with the store.
 //!
 //! It is in no snapshot: after one was installed, or a start from one, it begins anew, and whoever needs older changes
 //! gets a [`KvGap`]. Every change has a revision of its own, one more than the change before.
 
+use super::record::KvRecord;
 use imbl::Vector;
-use longshore_wire::kv::KvEntry;
-use std::sync::Arc;
 
 /// Most changes that are kept.
 const MAX_CHANGES: usize = 65_536;
 /// Most bytes that they may hold, counted as if they shared nothing with the store.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes that a change costs besides its key and value.
-const OVERHEAD: usize = 96;
-
-/// One change of one key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KvChange {
-    /// Its revision.
-    pub revision: u64,
-    /// The key.
-    pub key: Arc<str>,
-    /// Its value; `None` when the key was deleted.
-    pub value: Option<Arc<[u8]>>,
-    /// Revision of the write that created the key; 0 for a deletion.
-    pub created_revision: u64,
-    /// The lease with which the key goes, or went.
-    pub lease: Option<u64>,
-}
-
-impl KvChange {
-    /// The key as a read would have shown it at this revision; `None` when it was deleted.
-    pub fn entry(&self) -> Option<KvEntry> {
-        let value = self.value.as_ref()?.to_vec();
-        let (key, revision, created_revision) = (self.key.as_ref().to_owned(), self.revision, self.created_revision);
-        Some(KvEntry { key, value, revision, created_revision, lease: self.lease })
-    }
-
-    fn weight(&self) -> usize {
-        self.key.len() + self.value.as_ref().map_or(0, |value| value.len()) + OVERHEAD
-    }
-}
+const OVERHEAD: usize = 64;
 
 /// Changes that were asked for are forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +22,7 @@ pub struct KvGap {
 
 #[derive(Clone, Default)]
 pub(super) struct History {
-    changes: Vector<KvChange>,
+    changes: Vector<KvRecord>,
     bytes: usize,
     /// Revision before the oldest change that is kept.
     compacted: u64,
@@ -63,13 +34,13 @@ impl History {
         *self = Self { compacted: revision, ..Self::default() };
     }
 
-    pub(super) fn push(&mut self, change: KvChange) {
-        self.bytes += change.weight();
+    pub(super) fn push(&mut self, change: KvRecord) {
+        self.bytes += change.weight() + OVERHEAD;
         self.changes.push_back(change);
         while self.changes.len() > MAX_CHANGES || self.bytes > MAX_BYTES {
             let Some(oldest) = self.changes.pop_front() else { break };
-            self.bytes -= oldest.weight();
-            self.compacted = oldest.revision;
+            self.bytes -= oldest.weight() + OVERHEAD;
+            self.compacted = oldest.revision();
         }
     }
 
@@ -78,7 +49,7 @@ impl History {
     }
 
     /// The changes behind `after`, oldest first.
-    pub(super) fn after(&self, after: u64) -> Result<impl Iterator<Item = &KvChange>, KvGap> {
+    pub(super) fn after(&self, after: u64) -> Result<impl Iterator<Item = &KvRecord>, KvGap> {
         let Some(skip) = after.checked_sub(self.compacted) else { return Err(KvGap { compacted: self.compacted }) };
         let from = usize::try_from(skip).unwrap_or(usize::MAX).min(self.changes.len());
         Ok(self.changes.focus().narrow(from..).into_iter())
@@ -89,13 +60,12 @@ impl History {
 mod tests {
     use super::*;
 
-    fn change(revision: u64, size: usize) -> KvChange {
-        let value = Some(vec![0; size].into());
-        KvChange { revision, key: "k".into(), value, created_revision: 1, lease: None }
+    fn change(revision: u64, size: usize) -> KvRecord {
+        KvRecord::written(revision, 1, None, "k", &vec![0; size])
     }
 
     fn revisions(history: &History, after: u64) -> Result<Vec<u64>, KvGap> {
-        history.after(after).map(|changes| changes.map(|change| change.revision).collect())
+        history.after(after).map(|changes| changes.map(KvRecord::revision).collect())
     }
 
     #[test]

@@ -55,9 +55,9 @@ impl Leases {
         Ok(())
     }
 
-    pub(super) fn attach(&mut self, lease: u64, key: &Arc<str>) {
+    pub(super) fn attach(&mut self, lease: u64, key: &str) {
         if let Some(held) = self.0.get_mut(&lease) {
-            held.keys.insert(Arc::clone(key));
+            held.keys.insert(Arc::from(key));
         }
     }
 

@@ -1,13 +1,15 @@
 //! The keys in byte order, their revisions, and the quota. Every change of a key goes through here, once.
 
-use super::history::{History, KvChange, KvGap};
+use super::history::{History, KvGap};
 use super::lease::{Lease, Leases};
-use imbl::OrdMap;
+use super::record::KvRecord;
+use imbl::OrdSet;
 use longshore_wire::kv::{Expect, KvEntry, KvReply, KvRequest, MAX_KEY, MAX_LIST, MAX_VALUE};
 use longshore_wire::{Code, Failure};
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::num::NonZeroU64;
 use std::ops::Bound;
-use std::sync::Arc;
 
 /// Most bytes of keys and values together: the state lives in memory on every control node.
 pub const KV_QUOTA: u64 = 1024 * 1024 * 1024;
@@ -17,7 +19,7 @@ const MAX_LIST_BYTES: usize = 512 * 1024;
 /// The keys with their values.
 #[derive(Clone)]
 pub(crate) struct Store {
-    entries: OrdMap<Arc<str>, Slot>,
+    entries: OrdSet<ByKey>,
     revision: u64,
     bytes: u64,
     quota: u64,
@@ -28,17 +30,39 @@ pub(crate) struct Store {
 impl Default for Store {
     fn default() -> Self {
         let (history, leases) = (History::default(), Leases::default());
-        Self { entries: OrdMap::new(), revision: 0, bytes: 0, quota: KV_QUOTA, history, leases }
+        Self { entries: OrdSet::new(), revision: 0, bytes: 0, quota: KV_QUOTA, history, leases }
     }
 }
 
+/// A record that is there, found by its key.
 #[derive(Clone)]
-struct Slot {
-    value: Arc<[u8]>,
-    revision: u64,
-    created: u64,
-    lease: Option<NonZeroU64>,
+struct ByKey(KvRecord);
+
+impl Borrow<[u8]> for ByKey {
+    fn borrow(&self) -> &[u8] {
+        self.0.key_bytes()
+    }
 }
+
+impl Ord for ByKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.key_bytes().cmp(other.0.key_bytes())
+    }
+}
+
+impl PartialOrd for ByKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ByKey {}
 
 impl Store {
     /// Carries out a write.
@@ -65,9 +89,8 @@ impl Store {
         if let Some(lease) = lease {
             self.leases.check(lease, key)?;
         }
-        let old = self.entries.get_key_value(key);
-        let freed = old.map_or(0, |(_, slot)| weight(key, &slot.value));
-        let bytes = self.bytes - freed + weight(key, value);
+        let old = self.found(key);
+        let bytes = self.bytes - old.map_or(0, |old| old.weight() as u64) + weight(key, value);
         if bytes > self.quota && bytes > self.bytes {
             let message = format!(
                 "the key-value store is full: it would hold {bytes} bytes, the quota is {}; delete keys that nobody needs",
@@ -75,30 +98,27 @@ impl Store {
             );
             return Err(Failure::new(Code::TooLarge, message));
         }
-        let (shared, created, before) = match old {
-            Some((key, slot)) => (Arc::clone(key), Some(slot.created), slot.lease),
-            None => (Arc::from(key), None, None),
-        };
+        let (created, before) = old.map_or((None, None), |old| (Some(old.created_revision()), old.lease()));
         self.bytes = bytes;
         self.revision += 1;
-        self.hold(&shared, before, lease.and_then(NonZeroU64::new));
+        self.hold(key, before, lease);
         let (revision, lease) = (self.revision, lease.and_then(NonZeroU64::new));
-        let slot = Slot { value: value.into(), revision, created: created.unwrap_or(revision), lease };
-        self.history.push(slot.change(Arc::clone(&shared)));
-        self.entries.insert(shared, slot);
+        let record = KvRecord::written(revision, created.unwrap_or(revision), lease, key, value);
+        self.history.push(record.clone());
+        self.entries.insert(ByKey(record));
         Ok(KvReply::Written { revision, created: created.is_none() })
     }
 
     /// Lets a key go with another lease.
-    fn hold(&mut self, key: &Arc<str>, before: Option<NonZeroU64>, after: Option<NonZeroU64>) {
+    fn hold(&mut self, key: &str, before: Option<u64>, after: Option<u64>) {
         if before == after {
             return;
         }
         if let Some(before) = before {
-            self.leases.detach(before.get(), key);
+            self.leases.detach(before, key);
         }
         if let Some(after) = after {
-            self.leases.attach(after.get(), key);
+            self.leases.attach(after, key);
         }
     }
 
@@ -110,17 +130,16 @@ impl Store {
 
     /// Takes a key away; false when it is not there.
     pub(super) fn remove(&mut self, key: &str) -> bool {
-        let Some((key, slot)) = self.entries.remove_with_key(key) else { return false };
-        self.bytes -= weight(&key, &slot.value);
+        let Some(ByKey(old)) = self.entries.remove(key.as_bytes()) else { return false };
+        self.bytes -= old.weight() as u64;
         self.revision += 1;
-        self.hold(&key, slot.lease, None);
-        let lease = slot.lease.map(NonZeroU64::get);
-        self.history.push(KvChange { revision: self.revision, key, value: None, created_revision: 0, lease });
+        self.hold(key, old.lease(), None);
+        self.history.push(KvRecord::deleted(self.revision, old.lease().and_then(NonZeroU64::new), key));
         true
     }
 
     fn check_expected(&self, key: &str, expect: Expect) -> Result<(), Failure> {
-        let found = self.entries.get(key).map(|slot| slot.revision);
+        let found = self.found(key).map(KvRecord::revision);
         let message = match (expect, found) {
             (Expect::Absent, None) => return Ok(()),
             (Expect::Revision(wanted), Some(found)) if wanted == found => return Ok(()),
@@ -144,13 +163,12 @@ impl Store {
         self.revision
     }
 
-    /// Revision and value of a key.
-    pub(super) fn found(&self, key: &str) -> Option<(u64, &[u8])> {
-        self.entries.get(key).map(|slot| (slot.revision, slot.value.as_ref()))
+    pub(super) fn found(&self, key: &str) -> Option<&KvRecord> {
+        self.entries.get(key.as_bytes()).map(|ByKey(record)| record)
     }
 
     /// The changes behind a revision, as far as they are kept.
-    pub(crate) fn changes(&self, after: u64) -> Result<impl Iterator<Item = &KvChange>, KvGap> {
+    pub(crate) fn changes(&self, after: u64) -> Result<impl Iterator<Item = &KvRecord>, KvGap> {
         self.history.after(after)
     }
 
@@ -169,42 +187,43 @@ impl Store {
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<KvEntry> {
-        self.entries.get(key).map(|slot| slot.entry(key))
+        self.found(key)?.entry()
     }
 
     pub(crate) fn list(&self, prefix: &str, after: Option<&str>, limit: u32) -> (Vec<KvEntry>, bool) {
-        let from: Bound<&str> = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
+        let from: Bound<&[u8]> = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after.as_bytes()),
+            _ => Bound::Included(prefix.as_bytes()),
         };
         let limit = usize::try_from(limit.min(MAX_LIST)).unwrap_or(usize::MAX);
         let mut bytes = 0;
         let mut entries = Vec::new();
-        for (key, slot) in self.entries.range::<_, str>((from, Bound::Unbounded)) {
-            if !key.starts_with(prefix) {
+        for ByKey(record) in self.entries.range::<_, [u8]>((from, Bound::Unbounded)) {
+            if !record.key_bytes().starts_with(prefix.as_bytes()) {
                 break;
             }
             if entries.len() == limit || bytes >= MAX_LIST_BYTES {
                 return (entries, true);
             }
-            bytes += key.len() + slot.value.len();
-            entries.push(slot.entry(key));
+            bytes += record.weight();
+            entries.extend(record.entry());
         }
         (entries, false)
     }
 
     /// All entries in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = KvEntry> {
-        self.entries.iter().map(|(key, slot)| slot.entry(key))
+        self.entries.iter().filter_map(|ByKey(record)| record.entry())
     }
 
     /// Puts back an entry of a snapshot.
     pub(crate) fn restore(&mut self, entry: KvEntry) {
         self.bytes += weight(&entry.key, &entry.value);
-        let (key, lease): (Arc<str>, _) = (entry.key.into(), entry.lease.and_then(NonZeroU64::new));
-        self.hold(&key, None, lease);
-        let slot = Slot { value: entry.value.into(), revision: entry.revision, created: entry.created_revision, lease };
-        self.entries.insert(key, slot);
+        self.hold(&entry.key, None, entry.lease);
+        let lease = entry.lease.and_then(NonZeroU64::new);
+        let KvEntry { key, value, revision, created_revision, .. } = entry;
+        // What is there was created at some time, whatever the file says.
+        self.entries.insert(ByKey(KvRecord::written(revision, created_revision.max(1), lease, &key, &value)));
     }
 
     /// Puts back the revision of a snapshot; the history begins behind it.
@@ -216,23 +235,6 @@ impl Store {
     /// Puts back a lease of a snapshot, before its keys.
     pub(crate) fn restore_lease(&mut self, lease: Lease) {
         self.leases.restore(lease);
-    }
-}
-
-impl Slot {
-    fn entry(&self, key: &str) -> KvEntry {
-        KvEntry {
-            key: key.to_owned(),
-            value: self.value.to_vec(),
-            revision: self.revision,
-            created_revision: self.created,
-            lease: self.lease.map(NonZeroU64::get),
-        }
-    }
-
-    fn change(&self, key: Arc<str>) -> KvChange {
-        let (value, lease) = (Some(Arc::clone(&self.value)), self.lease.map(NonZeroU64::get));
-        KvChange { revision: self.revision, key, value, created_revision: self.created, lease }
     }
 }
 

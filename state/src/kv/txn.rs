@@ -39,7 +39,7 @@ impl Store {
     /// Why a comparison does not hold; `None` when it does.
     fn unmet(&self, compare: &Compare) -> Option<String> {
         let Compare { key, condition } = compare;
-        let found = self.found(key);
+        let found = self.found(key).map(|record| (record.revision(), record.value_bytes()));
         match (condition, found) {
             (Condition::Absent, None) | (Condition::Exists, Some(_)) => None,
             (Condition::Absent, Some((revision, _))) => {

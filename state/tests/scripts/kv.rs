@@ -14,8 +14,8 @@ impl Runner {
             let text = format!("gap: all up to {} is forgotten", self.state.kv_compacted());
             return self.answer(&text);
         };
-        for change in changes.iter().filter(|change| change.key.starts_with(line.option("prefix"))) {
-            let deleted = || format!("{} deleted, revision {}", change.key, change.revision);
+        for change in changes.iter().filter(|change| change.key().starts_with(line.option("prefix"))) {
+            let deleted = || format!("{} deleted, revision {}", change.key(), change.revision());
             self.answer(&change.entry().as_ref().map_or_else(deleted, show_entry));
         }
         self.answer("end");

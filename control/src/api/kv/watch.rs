@@ -19,7 +19,7 @@ use crate::kv::{Seen, Watch};
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use longshore_state::KvChange;
+use longshore_state::KvRecord;
 use longshore_wire::kv::Consistency;
 use serde_json::json;
 use std::time::Duration;
@@ -66,7 +66,7 @@ async fn more(watch: &mut Watch, told: u64, stop: &CancellationToken) -> Option<
             // A position of its own is told with the next sign of life.
             Seen::Changes(changes) if changes.is_empty() => tokio::task::yield_now().await,
             Seen::Changes(changes) => {
-                let last = changes.last().map_or(told, |change| change.revision);
+                let last = changes.last().map_or(told, |change| change.revision());
                 let text = changes.into_iter().map(|change| changed(&change)).collect();
                 return Some((text, last));
             }
@@ -80,12 +80,12 @@ async fn more(watch: &mut Watch, told: u64, stop: &CancellationToken) -> Option<
     }
 }
 
-fn changed(change: &KvChange) -> String {
+fn changed(change: &KvRecord) -> String {
     match change.entry() {
-        Some(entry) => event("put", change.revision, &described(entry)),
+        Some(entry) => event("put", change.revision(), &described(entry)),
         None => {
-            let data = json!({"key": *change.key, "revision": change.revision, "lease": change.lease});
-            event("delete", change.revision, &data)
+            let data = json!({"key": change.key(), "revision": change.revision(), "lease": change.lease()});
+            event("delete", change.revision(), &data)
         }
     }
 }
