@@ -183,8 +183,8 @@ impl fmt::Debug for State {
 mod tests {
     use super::*;
     use crate::memory::REMEMBERED;
-    use longshore_wire::{ClusterId, RequestId};
     use longshore_wire::kv::{Compare, Condition, KvReply, KvRequest, Txn, TxnOp};
+    use longshore_wire::{ClusterId, RequestId};
 
     fn put(id: u128, key: &str) -> Proposal {
         let command = Command::Kv(KvRequest::Put { key: key.into(), value: vec![1] });

@@ -100,7 +100,11 @@ impl fmt::Debug for KvRecord {
     /// Without the value: it may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.value().map(<[u8]>::len);
-        f.debug_struct("KvRecord").field("revision", &self.revision()).field("key", &self.key()).field("bytes", &bytes).finish()
+        f.debug_struct("KvRecord")
+            .field("revision", &self.revision())
+            .field("key", &self.key())
+            .field("bytes", &bytes)
+            .finish()
     }
 }
 

@@ -172,7 +172,8 @@ fn leases_quota_and_brake_come_back_and_the_history_begins_anew() {
     assert_eq!(back.kv_changes(201).map(Iterator::count), Ok(0));
     propose(&mut back, Command::RevokeLease { lease: lease.id, renewals: Some(1) });
     assert!(back.kv_get("held").is_none());
-    let gone: Vec<_> = back.kv_changes(201).unwrap().map(|change| (change.revision(), change.value().is_none())).collect();
+    let gone: Vec<_> =
+        back.kv_changes(201).unwrap().map(|change| (change.revision(), change.value().is_none())).collect();
     assert_eq!(gone, [(202, true)]);
 }
 
