@@ -24,6 +24,8 @@ pub(super) struct Gathering {
     here: VecDeque<Submission>,
     /// Proposals in them.
     count: u32,
+    /// Their bytes.
+    bytes: usize,
     /// Proposals in the last batch.
     last: u32,
     /// Proposals that the next batch may have: as many as were in the last one, and as many as waited at its end.
@@ -33,7 +35,7 @@ pub(super) struct Gathering {
 impl Gathering {
     /// Nobody waits longer than `patience` for others.
     pub(super) fn new(queue: mpsc::Receiver<Submission>, patience: Duration) -> Self {
-        Self { queue, patience, here: VecDeque::new(), count: 0, last: 0, expected: 0 }
+        Self { queue, patience, here: VecDeque::new(), count: 0, bytes: 0, last: 0, expected: 0 }
     }
 
     /// The next batch: as soon as all who are expected are there, or the first of them has waited long enough.
@@ -47,6 +49,7 @@ impl Gathering {
             let until = Instant::now() + self.patience;
             self.look();
             while self.count < self.expected
+                && self.bytes < BATCH_BYTES
                 && let Ok(Some(next)) = timeout_at(until, self.queue.recv()).await
             {
                 self.take_in(next);
@@ -72,12 +75,14 @@ impl Gathering {
 
     fn take_in(&mut self, submission: Submission) {
         self.count += submission.count;
+        self.bytes += submission.proposals.len();
         self.here.push_back(submission);
     }
 
     /// Takes in what is at hand, up to what a batch can hold.
     fn look(&mut self) {
         while self.count < BATCH_PROPOSALS
+            && self.bytes < BATCH_BYTES
             && let Ok(next) = self.queue.try_recv()
         {
             self.take_in(next);
@@ -93,6 +98,7 @@ impl Gathering {
             self.here.pop_front_if(|next| count == 0 || fits(bytes + next.proposals.len(), count + next.count))
         {
             self.count -= next.count;
+            self.bytes -= next.proposals.len();
             if !next.reply.is_closed() {
                 bytes += next.proposals.len();
                 count += next.count;
@@ -163,6 +169,16 @@ mod tests {
             answers.push(send(&sender, 1, 10));
         }
         assert_eq!(counts(gathering.batch().await), [1, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_full_waits_for_nobody() {
+        let (sender, mut gathering) = gathering(LONG);
+        let _first = [(); 3].map(|()| send(&sender, 1, BATCH_BYTES / 2));
+        assert_eq!(counts(gathering.batch().await), [1, 1]);
+        gathering.carried();
+        let _next = send(&sender, 1, BATCH_BYTES / 2);
+        assert_eq!(counts(gathering.batch().await), [1, 1], "three were expected");
     }
 
     #[tokio::test]
