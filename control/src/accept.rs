@@ -88,7 +88,10 @@ impl Reception {
                 "a tunnel carried somebody else than the worker that it was opened for; cut"
             ),
             // The acceptor has logged who was refused, and why.
-            Err(error) => tracing::debug!(%error, "a peer did not prove itself"),
+            Err(error) => {
+                self.sessions.refusals.count(&error);
+                tracing::debug!(%error, "a peer did not prove itself");
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 //! Owns no credential: they stand in the replicated state. Every control node ends its own sessions as soon as it has applied
 //! the end of a secret; nobody asks another node to do so.
 
+mod refusals;
 mod report;
 mod sessions;
 

@@ -58,6 +58,11 @@ impl Kv {
         Self { group, brake: Arc::default(), watches: Arc::new(Semaphore::new(MAX_WATCHES)) }
     }
 
+    /// Watches that run on this node.
+    pub(crate) fn watching(&self) -> usize {
+        MAX_WATCHES - self.watches.available_permits()
+    }
+
     /// Carries out one operation.
     ///
     /// # Errors

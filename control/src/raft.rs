@@ -31,6 +31,7 @@ mod start;
 mod status;
 mod storage;
 mod succession;
+mod tally;
 mod transfer;
 mod types;
 mod upkeep;

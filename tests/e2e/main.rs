@@ -25,6 +25,7 @@ mod frozen;
 mod full_disk;
 mod kv;
 mod linear;
+mod metrics;
 mod middlebox;
 mod moves;
 mod netns;

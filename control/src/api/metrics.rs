@@ -32,14 +32,40 @@ fn method(method: &Method) -> &'static str {
 
 /// Adds what has more than one value, or none for now.
 pub(super) fn write(context: &Context, text: &mut String) {
-    let (status, storage, vitals) = (context.group.status(), context.group.storage(), context.vitals.here());
-    let leader = u64::from(context.group.leadership().borrow().leader.is_some());
-    let state = context.group.state();
-    let snapshot = storage.snapshot;
+    gauges(context, text);
+    counters(context, text);
+    // Only the leader knows, so only it tells.
+    heading(text, "longshore_raft_member_lag_entries", "gauge", "Log entries that a member lacks; told by the leader.");
+    let (status, state) = (context.group.status(), context.group.state());
+    for (node, lag) in status.lag.iter().filter_map(|(node, lag)| Some((node, (*lag)?))) {
+        let name = state.node(*node).map_or_else(|| node.to_string(), |node| label(&node.name));
+        let _ = writeln!(text, "longshore_raft_member_lag_entries{{member=\"{name}\"}} {lag}");
+    }
+    heading(text, "longshore_handshakes_refused_total", "counter", "Peers that did not prove themselves at this node.");
+    for (reason, count) in context.credentials.sessions.refusals.counts() {
+        let _ = writeln!(text, "longshore_handshakes_refused_total{{reason=\"{reason}\"}} {count}");
+    }
+    context.group.storage().syncs().write("longshore_raft_fsync_seconds", "How long the log's syncs take.", text);
+    heading(text, "longshore_api_requests_total", "counter", "Requests to this node's API.");
+    for ((method, status), count) in context.requests.answered.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let _ = writeln!(text, "longshore_api_requests_total{{method=\"{method}\",status=\"{status}\"}} {count}");
+    }
+    context.requests.took.write("longshore_api_request_seconds", "How long the API's answers take to begin.", text);
+}
+
+fn gauges(context: &Context, text: &mut String) {
+    let (status, vitals) = (context.group.status(), context.vitals.here());
+    let snapshot = context.group.storage().snapshot;
     let age = snapshot.and_then(|snapshot| snapshot.age).map(|age| age.as_secs());
+    let leader = u64::from(context.group.leadership().borrow().leader.is_some());
     for (name, help, value) in [
         ("longshore_raft_has_leader", "Whether this node knows a leader with a majority.", Some(leader)),
         ("longshore_raft_voters", "Control nodes that vote.", Some(status.voters.len() as u64)),
+        (
+            "longshore_raft_proposals_pending",
+            "Proposals at this node that wait for their outcome.",
+            Some(context.group.tally().pending()),
+        ),
         ("longshore_raft_log_bytes", "Bytes of the Raft log's entries.", Some(vitals.log_bytes)),
         ("longshore_raft_snapshot_index", "Last log index in the newest snapshot.", vitals.snapshot),
         ("longshore_raft_snapshot_bytes", "Bytes of the newest snapshot.", snapshot.map(|snapshot| snapshot.size)),
@@ -51,6 +77,7 @@ pub(super) fn write(context: &Context, text: &mut String) {
             "Whether so little is free there that this node takes no writes and does not lead.",
             Some(u64::from(vitals.disk_short)),
         ),
+        ("longshore_kv_watches", "Watches of the key-value store at this node.", Some(context.kv.watching() as u64)),
         (
             "longshore_sessions",
             "Proven sessions of workers and clients at this node.",
@@ -58,17 +85,18 @@ pub(super) fn write(context: &Context, text: &mut String) {
         ),
     ] {
         if let Some(value) = value {
+            heading(text, name, "gauge", help);
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+            let _ = writeln!(text, "{name} {value}");
         }
     }
-    // Only the leader knows, so only it tells.
-    heading(text, "longshore_raft_member_lag_entries", "gauge", "Log entries that a member lacks; told by the leader.");
-    for (node, lag) in status.lag.iter().filter_map(|(node, lag)| Some((node, (*lag)?))) {
-        let name = state.node(*node).map_or_else(|| node.to_string(), |node| label(&node.name));
-        let _ = writeln!(text, "longshore_raft_member_lag_entries{{member=\"{name}\"}} {lag}");
-    }
+}
+
+/// All since the start of this node.
+fn counters(context: &Context, text: &mut String) {
+    let (storage, tally) = (context.group.storage(), context.group.tally());
     for (name, help, value) in [
+        ("longshore_raft_leader_changes_total", "How often this node has seen another leader.", tally.leader_changes()),
         (
             "longshore_raft_snapshot_installs_total",
             "Snapshots taken over from other control nodes since the start.",
@@ -83,12 +111,15 @@ pub(super) fn write(context: &Context, text: &mut String) {
         heading(text, name, "counter", help);
         let _ = writeln!(text, "{name} {value}");
     }
-    storage.syncs().write("longshore_raft_fsync_seconds", "How long the log's syncs take.", text);
-    heading(text, "longshore_api_requests_total", "counter", "Requests to this node's API.");
-    for ((method, status), count) in context.requests.answered.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        let _ = writeln!(text, "longshore_api_requests_total{{method=\"{method}\",status=\"{status}\"}} {count}");
+    heading(
+        text,
+        "longshore_raft_proposals_total",
+        "counter",
+        "Proposals at this node, those of other nodes included.",
+    );
+    for (outcome, count) in [("committed", tally.committed()), ("failed", tally.failed())] {
+        let _ = writeln!(text, "longshore_raft_proposals_total{{outcome=\"{outcome}\"}} {count}");
     }
-    context.requests.took.write("longshore_api_request_seconds", "How long the API's answers take to begin.", text);
 }
 
 fn heading(text: &mut String, name: &str, kind: &str, help: &str) {

@@ -1,6 +1,7 @@
 //! The sessions of this node by what they were proven with, and the loop that ends those whose secret has ended.
 
 use super::objection;
+use super::refusals::Refusals;
 use crate::clock::now_ms;
 use crate::peers::Peers;
 use crate::raft::Group;
@@ -21,6 +22,8 @@ pub(crate) struct Sessions {
     group: Group,
     peers: Peers,
     table: Arc<Mutex<Table>>,
+    /// Those that never became one.
+    pub(crate) refusals: Arc<Refusals>,
     /// How many there may be.
     limit: usize,
 }
@@ -63,7 +66,7 @@ impl Table {
 
 impl Sessions {
     pub(crate) fn new(group: Group, peers: Peers, limit: usize) -> Self {
-        Self { group, peers, table: Arc::default(), limit }
+        Self { group, peers, table: Arc::default(), refusals: Arc::default(), limit }
     }
 
     /// The limit, once it is reached.

@@ -4,6 +4,7 @@ use super::admission::Admission;
 use super::confirm::Told;
 use super::pin::Pin;
 use super::status::Leadership;
+use super::tally::Tally;
 use super::transfer::Gate;
 use super::types::Raft;
 use super::upkeep::Limits;
@@ -46,6 +47,7 @@ pub(super) struct Parts {
     pub(super) pin: Pin,
     /// What others were told to be committed.
     pub(super) told: Told,
+    pub(super) tally: Tally,
     pub(super) limits: Limits,
     pub(super) room: Room,
     pub(super) admission: Admission,

@@ -4,6 +4,7 @@ use super::batcher::{self, SUBMISSION_BYTES, Submission};
 use super::engine::{Engine, stopped};
 use super::reads::Ask;
 use super::status::{self, GroupStatus, Leadership};
+use super::tally::Tally;
 use crate::clock::now_ms;
 use crate::identity::random_ulid;
 use crate::log::Position;
@@ -109,6 +110,13 @@ impl Group {
                 ),
             ));
         }
+        let underway = self.engine().0.tally.begin(count);
+        let result = self.carried(count, proposals).await;
+        underway.settle(&result);
+        result
+    }
+
+    async fn carried(&self, count: u32, proposals: Bytes) -> Result<Vec<Outcome>, Failure> {
         let deadline = Instant::now() + DEADLINE;
         // Nothing is handed over while there is nobody to take it: so that failure is certain.
         self.engine().leader(deadline).await?;
@@ -180,6 +188,11 @@ impl Group {
     pub(crate) fn status(&self) -> GroupStatus {
         let applied = self.advanced().borrow().checked_sub(1);
         status::status(&self.engine().0.raft.metrics().borrow_watched(), &self.engine().0.log, applied)
+    }
+
+    /// What the group has done here since the start.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.engine().0.tally
     }
 
     /// Wakes when leader, term or this node's part in it has changed.

@@ -11,6 +11,7 @@ use super::network::Network;
 use super::pin::Pin;
 use super::reads;
 use super::status::{self, Leadership};
+use super::tally::Tally;
 use super::transfer::Gate;
 use super::types::Raft;
 use super::upkeep::{self, Limits};
@@ -175,6 +176,7 @@ impl Group {
             installs: AtomicU64::new(0),
             pin,
             told,
+            tally: Tally::default(),
             limits: options.limits,
             room: options.room,
             admission: Admission::default(),
@@ -301,6 +303,7 @@ async fn watch_metrics(engine: Engine, patience: Duration) {
             let reason = engine.0.log.fault().map_or_else(|| fatal.to_string(), |fault| fault.to_string());
             engine.fail(reason);
         }
+        engine.0.tally.led(now);
         let before = engine.0.leadership.send_replace(now);
         if before != now {
             tracing::info!(leader = ?now.leader, term = now.term, "the control group's leader");
