@@ -232,6 +232,11 @@ mod tests {
         assert!(state.same_but_for_kv(&before));
     }
 
+    fn again(id: RequestId, key: &str) -> Proposal {
+        let command = Command::Kv(KvRequest::Put { key: key.into(), value: vec![] });
+        Proposal { request_id: id, now_ms: 0, command: Command::Again(Box::new(command)) }
+    }
+
     fn ulid(millis: u64, number: u128) -> RequestId {
         RequestId::from_u128((u128::from(millis) << 80) | number)
     }
@@ -239,10 +244,6 @@ mod tests {
     #[test]
     fn a_repeat_is_refused_once_its_first_outcome_may_be_forgotten() {
         let mut state = founded();
-        let again = |id, key: &str| {
-            let command = Command::Kv(KvRequest::Put { key: key.into(), value: vec![] });
-            Proposal { request_id: id, now_ms: 0, command: Command::Again(Box::new(command)) }
-        };
         // Nothing is forgotten: whether the first attempt came or not, the repeat is safe.
         let late = state.apply(2, &[again(ulid(5_000, 1), "a"), again(ulid(5_000, 1), "a")]);
         assert!(late.iter().all(|outcome| *outcome == Ok(Reply::Kv(KvReply::Written { revision: 1, created: true }))));
@@ -261,10 +262,6 @@ mod tests {
 
     #[test]
     fn what_is_shown_remembers_nothing_and_knows_it() {
-        let again = |id, key: &str| {
-            let command = Command::Kv(KvRequest::Put { key: key.into(), value: vec![] });
-            Proposal { request_id: id, now_ms: 0, command: Command::Again(Box::new(command)) }
-        };
         let mut state = founded();
         state.apply(2, &[again(ulid(5_000, 1), "a")]);
         let mut shown = state.shown();

@@ -1,6 +1,6 @@
 //! What goes into the next batch, and how long it may wait for more.
 //!
-//! A batch costs as much as twenty proposals, so that few large ones carry more than many small ones. Those who were answered
+//! A batch costs about as much as twenty proposals, so that few large ones carry more than many small ones. Those who were answered
 //! with the last batch come back with their next proposal in a moment: all of them together make one batch, if the first of
 //! them waits for the others. Left to itself, it leaves at once and makes all others wait until it is through.
 
