@@ -1,8 +1,8 @@
 //! One session of an operator's program. Every request runs by itself; the session limits how many at a time.
 //!
 //! Relays never come here: they are settled where they arrive ([`crate::relay`]), but for those in a rare form. So are reads of
-//! what this node has applied; other operations of the key-value store begin there, in a task of their own. What a client may do
-//! with the store is what a task may, and more: every key, under the same limits and the same brake.
+//! what this node has applied; writes of the key-value store begin there, its other reads in a task of their own. What a client
+//! may do with the store is what a task may, and more: every key, under the same limits and the same brake.
 
 use crate::identity::random_ulid;
 use crate::kv::{Kv, Ticket};
@@ -47,13 +47,21 @@ impl First for Quick {
             return self.services.relays.take(request, Hop::Allowed);
         }
         let Ok(FromClient::Kv(asked)) = decode(&request.body) else { return Some(request) };
-        let (kv, client) = (self.services.kv.clone(), self.client);
-        match kv.at_once(&asked.request) {
-            Some(reply) => request.reply(reply.map(|reply| encode(&reply))),
-            None => self.services.loops.spawn_work(async move {
+        let (kv, client) = (&self.services.kv, self.client);
+        if let Some(reply) = kv.at_once(&asked.request) {
+            request.reply(reply.map(|reply| encode(&reply)));
+        } else if kv.can_begin(&asked.request) {
+            let audit = Audit::of(client, &asked.request);
+            kv.begin(ticket(&asked), asked.request, |reply| {
+                audit.note(&reply);
+                request.reply(reply.map(|reply| encode(&reply)));
+            });
+        } else {
+            let kv = kv.clone();
+            self.services.loops.spawn_work(async move {
                 let reply = operate(&kv, client, asked).await;
                 request.reply(reply.map(|reply| encode(&reply)));
-            }),
+            });
         }
         None
     }
@@ -61,19 +69,37 @@ impl First for Quick {
 
 /// Carries out one operation; notes changes.
 async fn operate(kv: &Kv, client: NodeId, asked: ClientKv) -> Result<KvReply, Failure> {
-    let ticket = match asked.id {
+    let audit = Audit::of(client, &asked.request);
+    let reply = kv.execute(ticket(&asked), asked.request).await;
+    audit.note(&reply);
+    reply
+}
+
+fn ticket(asked: &ClientKv) -> Ticket {
+    match asked.id {
         None => Ticket::fresh(),
         Some(id) if asked.repeat => Ticket::repeat(id),
         Some(id) => Ticket::first(id),
-    };
-    let noted = tracing::enabled!(target: "longshore::audit", tracing::Level::INFO);
-    let changed = if noted { change(&asked.request) } else { None };
-    let reply = kv.execute(ticket, asked.request).await;
-    if let Some((method, key)) = changed {
+    }
+}
+
+/// What is to be written down of an operation; nothing of a read.
+struct Audit {
+    client: NodeId,
+    change: Option<(&'static str, String)>,
+}
+
+impl Audit {
+    fn of(client: NodeId, request: &KvRequest) -> Self {
+        let noted = tracing::enabled!(target: "longshore::audit", tracing::Level::INFO);
+        Self { client, change: if noted { change(request) } else { None } }
+    }
+
+    fn note(self, reply: &Result<KvReply, Failure>) {
+        let Self { client, change: Some((method, key)) } = self else { return };
         let status = reply.as_ref().map_or_else(|failure| failure.code.http_status(), |_| 200);
         tracing::info!(target: "longshore::audit", who = %client, method, key, status, "audit: a change");
     }
-    reply
 }
 
 /// What an operation changes, in the words of the API.

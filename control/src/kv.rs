@@ -51,6 +51,12 @@ impl Ticket {
     pub(crate) const fn repeat(id: RequestId) -> Self {
         Self { id, repeat: true }
     }
+
+    /// The command as it goes into the log, under this name.
+    fn name(self, command: Command) -> (RequestId, Command) {
+        let command = if self.repeat { Command::Again(Box::new(command)) } else { command };
+        (self.id, command)
+    }
 }
 
 impl Kv {
@@ -74,11 +80,29 @@ impl Kv {
             list @ KvRequest::List { .. } => self.list(list).await.map(|(_, reply)| reply),
             write => {
                 check(&write)?;
-                match self.write(ticket, Command::Kv(write)).await? {
-                    Reply::Kv(reply) => Ok(reply),
-                    _ => Err(other_request()),
-                }
+                self.write(ticket, Command::Kv(write)).await.and_then(reply_of)
             }
+        }
+    }
+
+    /// Whether an operation can be begun at once: a write, while a leader is known.
+    pub(crate) fn can_begin(&self, request: &KvRequest) -> bool {
+        let reads = matches!(request, KvRequest::Get { .. } | KvRequest::List { .. });
+        !reads && self.group.has_leader()
+    }
+
+    /// As [`Kv::execute`] for a write, without a future: `done` hears the reply, in this call or later, and must not wait.
+    pub(crate) fn begin<D>(&self, ticket: Ticket, write: KvRequest, done: D)
+    where
+        D: FnOnce(Result<KvReply, Failure>) + Send + 'static,
+    {
+        let admitted = check(&write).and_then(|()| self.brake.admit(&self.group.state()));
+        match admitted {
+            Ok(()) => {
+                let (id, command) = ticket.name(Command::Kv(write));
+                self.group.begin(id, command, |outcome| done(outcome.and_then(reply_of)));
+            }
+            Err(refusal) => done(Err(refusal)),
         }
     }
 
@@ -187,8 +211,8 @@ impl Kv {
         self.commit(ticket, command).await
     }
 
-    async fn commit(&self, Ticket { id, repeat }: Ticket, command: Command) -> Result<Reply, Failure> {
-        let command = if repeat { Command::Again(Box::new(command)) } else { command };
+    async fn commit(&self, ticket: Ticket, command: Command) -> Result<Reply, Failure> {
+        let (id, command) = ticket.name(command);
         self.group.propose_as(id, command).await
     }
 
@@ -207,6 +231,13 @@ impl Kv {
             self.group.read_index().await?;
         }
         Ok(self.group.state())
+    }
+}
+
+fn reply_of(reply: Reply) -> Result<KvReply, Failure> {
+    match reply {
+        Reply::Kv(reply) => Ok(reply),
+        _ => Err(other_request()),
     }
 }
 

@@ -1,15 +1,15 @@
 //! What was answered lately, so that a repeat of a request gets its first outcome.
 //!
-//! Only `apply` and snapshots look into it. What readers are shown comes without it ([`State::shown`]): a copy that somebody
-//! holds would make every new outcome copy the nodes of the map above it.
+//! Only `apply` and snapshots look into it, so it is no persistent structure as the rest of the state is: a clone copies it, and
+//! what readers are shown comes without it ([`State::shown`]).
 //!
 //! [`State::shown`]: crate::State::shown
 
 use crate::command::{Outcome, Reply};
-use imbl::{OrdMap, Vector};
 use longshore_wire::RequestId;
 use longshore_wire::kv::KvReply;
 use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// How many outcomes are remembered for repeats: several seconds of the highest rate of writes, in a few MiB. One
@@ -21,8 +21,8 @@ const SHARE: usize = 256;
 /// The outcomes, by request and by age.
 #[derive(Clone, Default)]
 pub(crate) struct Memory {
-    outcomes: OrdMap<RequestId, Kept>,
-    order: Vector<RequestId>,
+    outcomes: HashMap<RequestId, Kept>,
+    order: VecDeque<RequestId>,
     /// What they count, all together.
     shares: usize,
     /// The latest time in a forgotten request's id, in Unix milliseconds: what is later has not been forgotten.

@@ -42,5 +42,6 @@ pub use session::{
     Ending, First, Handler, Heard, Inbound, Incoming, Onward, Request, Rescue, Session, SessionOptions, Stream,
     failure_of,
 };
+pub use tcp::set as set_tcp;
 pub use tls::{ClientTls, ClientTlsOptions, ServerTls, TlsError, When};
 pub use trace::{Stage, dial_traced};

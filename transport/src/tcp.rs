@@ -1,4 +1,4 @@
-//! How our TCP sockets are set: small frames leave at once, and never stand behind much bulk in the kernel.
+//! How our TCP sockets are set: what is small leaves at once, and little waits unsent in the kernel.
 
 use socket2::SockRef;
 use std::io;
@@ -8,8 +8,12 @@ use tokio::net::TcpStream;
 /// 100 Mbit/s this is 5 ms. What is sent and not yet acknowledged does not count, so no path is slowed down.
 pub(crate) const UNSENT: u32 = 64 * 1024;
 
-/// Sets a socket of either side.
-pub(crate) fn set(tcp: &TcpStream) -> io::Result<()> {
+/// Sets a socket of either side: without Nagle's delay (RFC 896), and with at most 64 KiB in the kernel that are not sent yet
+/// (`TCP_NOTSENT_LOWAT`), so that a peer which takes nothing is noticed soon and costs little.
+///
+/// # Errors
+/// When the system refuses the first of the two; where it does not know the second, the socket is used without it.
+pub fn set(tcp: &TcpStream) -> io::Result<()> {
     // Small frames must not wait for the acknowledgement of the ones before.
     tcp.set_nodelay(true)?;
     if let Err(error) = SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT) {

@@ -3,7 +3,7 @@
 //! A handshake never holds up the next connection, and is bounded in number and time. A reader that does not read is cut
 //! off by its own connection: what is under way to it waits no longer than [`STALL`].
 
-use longshore_transport::{Io, ServerTls};
+use longshore_transport::{Io, ServerTls, set_tcp};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -49,7 +49,7 @@ impl Door {
             Self::Unix(listener) => Ok(Some(Box::new(listener.accept().await?.0))),
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
+                set_tcp(&stream)?;
                 Ok(Some(Box::new(stream)))
             }
             Self::Tls { listener, tls, handshakes } => {
@@ -58,7 +58,7 @@ impl Door {
                     Some(opened) = handshakes.join_next() => Ok(opened.ok().flatten()),
                     accepted = listener.accept(), if room => {
                         let ((stream, remote), tls) = (accepted?, tls.clone());
-                        stream.set_nodelay(true)?;
+                        set_tcp(&stream)?;
                         handshakes.spawn(async move {
                             match timeout(HANDSHAKE, tls.open(stream)).await {
                                 Ok(Ok(stream)) => Some(stream),

@@ -10,6 +10,7 @@ use crate::machine::{decode_proposals, pack_proposals};
 use bytes::Bytes;
 use longshore_state::Outcome;
 use longshore_wire::{Code, Failure};
+use std::fmt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -28,7 +29,44 @@ pub(super) struct Submission {
     pub(super) proposals: Bytes,
     /// Nobody waits longer.
     pub(super) deadline: Instant,
-    pub(super) reply: oneshot::Sender<Result<Vec<Outcome>, Failure>>,
+    pub(super) asker: Asker,
+}
+
+/// What becomes of a submission.
+pub(super) type Outcomes = Result<Vec<Outcome>, Failure>;
+
+/// Who waits for what becomes of a submission.
+pub(super) enum Asker {
+    /// A future.
+    Future(oneshot::Sender<Outcomes>),
+    /// Whoever is called with it, on the batcher's task: must not wait.
+    Call(Box<dyn FnOnce(Outcomes) + Send>),
+}
+
+impl Asker {
+    /// Whether it is known that nobody waits any more.
+    pub(super) fn has_gone(&self) -> bool {
+        match self {
+            Self::Future(reply) => reply.is_closed(),
+            Self::Call(_) => false,
+        }
+    }
+
+    pub(super) fn tell(self, outcomes: Outcomes) {
+        match self {
+            Self::Future(reply) => drop(reply.send(outcomes)),
+            Self::Call(call) => call(outcomes),
+        }
+    }
+}
+
+impl fmt::Debug for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Future(_) => "Future",
+            Self::Call(_) => "Call",
+        })
+    }
 }
 
 /// Takes apart what another node has packed. Checks every proposal: an entry that cannot be read would stop every node.
@@ -48,15 +86,12 @@ pub(super) fn unpack(body: &[u8]) -> Result<(u32, Bytes), Failure> {
 pub(super) async fn run(engine: Engine, queue: mpsc::Receiver<Submission>) {
     let stop = engine.0.stop.clone();
     let mut gathering = Gathering::new(queue, PATIENCE);
-    let carrying = async {
-        while let Some(batch) = gathering.batch().await {
-            carry(&engine, batch).await;
-            gathering.carried();
-        }
-    };
-    stop.run_until_cancelled(carrying).await;
+    while let Some(Some(batch)) = stop.run_until_cancelled(gathering.batch()).await {
+        carry(&engine, batch).await;
+        gathering.carried();
+    }
     for submission in gathering.rest() {
-        let _ = submission.reply.send(Err(stopped()));
+        submission.asker.tell(Err(stopped()));
     }
 }
 
@@ -65,12 +100,15 @@ async fn carry(engine: &Engine, batch: Vec<Submission>) {
     let count = batch.iter().map(|submission| submission.count).sum();
     let packed = pack_proposals(count, batch.iter().map(|submission| &*submission.proposals), bytes);
     let deadline = batch.iter().map(|submission| submission.deadline).max().unwrap_or_else(Instant::now);
-    let mut result = leader_link::commit(engine, packed.into(), deadline).await.map(Vec::into_iter);
+    let committed = engine.0.stop.run_until_cancelled(leader_link::commit(engine, packed.into(), deadline)).await;
+    // Whoever leads may commit it all the same.
+    let cut = || Err(Failure::unknown(Code::Unavailable, "this control node is stopping"));
+    let mut result = committed.unwrap_or_else(cut).map(Vec::into_iter);
     for submission in batch {
         let own = match &mut result {
             Ok(outcomes) => Ok(outcomes.take(submission.count as usize).collect()),
             Err(failure) => Err(failure.clone()),
         };
-        let _ = submission.reply.send(own);
+        submission.asker.tell(own);
     }
 }

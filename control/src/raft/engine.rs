@@ -47,7 +47,7 @@ pub(super) struct Parts {
     pub(super) pin: Pin,
     /// What others were told to be committed.
     pub(super) told: Told,
-    pub(super) tally: Tally,
+    pub(super) tally: Arc<Tally>,
     pub(super) limits: Limits,
     pub(super) room: Room,
     pub(super) admission: Admission,

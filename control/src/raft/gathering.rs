@@ -99,7 +99,7 @@ impl Gathering {
         {
             self.count -= next.count;
             self.bytes -= next.proposals.len();
-            if !next.reply.is_closed() {
+            if !next.asker.has_gone() {
                 bytes += next.proposals.len();
                 count += next.count;
                 batch.push(next);
@@ -112,19 +112,18 @@ impl Gathering {
 
 #[cfg(test)]
 mod tests {
+    use super::super::batcher::{Asker, Outcomes};
     use super::*;
     use bytes::Bytes;
     use futures_util::FutureExt as _;
-    use longshore_state::Outcome;
-    use longshore_wire::Failure;
     use tokio::sync::oneshot;
 
-    type Answer = oneshot::Receiver<Result<Vec<Outcome>, Failure>>;
+    type Answer = oneshot::Receiver<Outcomes>;
 
     fn submission(count: u32, bytes: usize) -> (Submission, Answer) {
         let (reply, answer) = oneshot::channel();
         let proposals = Bytes::from(vec![0; bytes]);
-        (Submission { count, proposals, deadline: Instant::now(), reply }, answer)
+        (Submission { count, proposals, deadline: Instant::now(), asker: Asker::Future(reply) }, answer)
     }
 
     fn gathering(patience: Duration) -> (mpsc::Sender<Submission>, Gathering) {

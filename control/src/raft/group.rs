@@ -1,6 +1,6 @@
 //! The handle of the Raft group.
 
-use super::batcher::{self, SUBMISSION_BYTES, Submission};
+use super::batcher::{self, Asker, Outcomes, SUBMISSION_BYTES, Submission};
 use super::engine::{Engine, stopped};
 use super::reads::Ask;
 use super::status::{self, GroupStatus, Leadership};
@@ -77,18 +77,36 @@ impl Group {
     /// # Errors
     /// As [`Group::propose`], and the command's own refusal.
     pub(crate) async fn propose_as(&self, request_id: RequestId, command: Command) -> Outcome {
-        let mut outcomes = self.propose_all(vec![(request_id, command)]).await?;
-        outcomes.pop().unwrap_or_else(|| Err(Failure::unknown(Code::Internal, "the leader's answer is empty")))
+        self.propose_all(vec![(request_id, command)]).await.and_then(only)
+    }
+
+    /// Whether a leader is known now, so that nobody has to wait for one.
+    pub(crate) fn has_leader(&self) -> bool {
+        self.engine().0.leadership.borrow().leader.is_some()
+    }
+
+    /// As [`Group::propose_as`], without a future: `done` hears the outcome, in this call or later, and must not wait. It is
+    /// dropped unheard only when the node is torn down.
+    pub(crate) fn begin(&self, request_id: RequestId, command: Command, done: impl FnOnce(Outcome) + Send + 'static) {
+        let proposals = encoded([(request_id, command)]);
+        if let Err(refusal) = fits(1, &proposals) {
+            return done(Err(refusal));
+        }
+        let underway = self.engine().0.tally.begin(1);
+        let call = move |result: Outcomes| {
+            underway.settle(&result);
+            done(result.and_then(only));
+        };
+        let deadline = Instant::now() + DEADLINE;
+        let submission = Submission { count: 1, proposals, deadline, asker: Asker::Call(Box::new(call)) };
+        if let Err((submission, refusal)) = offer(&self.0.proposals, submission) {
+            submission.asker.tell(Err(refusal));
+        }
     }
 
     async fn propose_all(&self, commands: Vec<(RequestId, Command)>) -> Result<Vec<Outcome>, Failure> {
         let wanted = commands.len();
-        let now_ms = now_ms();
-        let mut bytes = Vec::with_capacity(ROOM);
-        for (request_id, command) in commands {
-            encode_behind(&mut bytes, &Proposal { request_id, now_ms, command });
-        }
-        let outcomes = self.submit(u32::try_from(wanted).unwrap_or(u32::MAX), bytes.into()).await?;
+        let outcomes = self.submit(u32::try_from(wanted).unwrap_or(u32::MAX), encoded(commands)).await?;
         match outcomes.len() == wanted {
             true => Ok(outcomes),
             false => Err(Failure::unknown(Code::Internal, "the leader has answered another number of proposals")),
@@ -100,16 +118,7 @@ impl Group {
         if count == 0 {
             return Ok(Vec::new());
         }
-        if proposals.len() > SUBMISSION_BYTES || count > batcher::BATCH_PROPOSALS {
-            let size = proposals.len();
-            return Err(Failure::new(
-                Code::TooLarge,
-                format!(
-                    "{count} commands of {size} bytes at once; the limits are {} and {SUBMISSION_BYTES}",
-                    batcher::BATCH_PROPOSALS
-                ),
-            ));
-        }
+        fits(count, &proposals)?;
         let underway = self.engine().0.tally.begin(count);
         let result = self.carried(count, proposals).await;
         underway.settle(&result);
@@ -121,7 +130,7 @@ impl Group {
         // Nothing is handed over while there is nobody to take it: so that failure is certain.
         self.engine().leader(deadline).await?;
         let (reply, answer) = oneshot::channel();
-        enqueue(&self.0.proposals, Submission { count, proposals, deadline, reply })?;
+        enqueue(&self.0.proposals, Submission { count, proposals, deadline, asker: Asker::Future(reply) })?;
         // The batcher keeps the deadline; the margin lets its own, more exact failure arrive.
         match timeout_at(deadline + Duration::from_secs(1), answer).await {
             Ok(Ok(result)) => result,
@@ -232,11 +241,41 @@ impl fmt::Debug for Group {
     }
 }
 
+/// Encodes commands for the log, one behind the other.
+fn encoded(commands: impl IntoIterator<Item = (RequestId, Command)>) -> Bytes {
+    let now_ms = now_ms();
+    let mut bytes = Vec::with_capacity(ROOM);
+    for (request_id, command) in commands {
+        encode_behind(&mut bytes, &Proposal { request_id, now_ms, command });
+    }
+    bytes.into()
+}
+
+/// The outcome of one command.
+fn only(mut outcomes: Vec<Outcome>) -> Outcome {
+    outcomes.pop().unwrap_or_else(|| Err(Failure::unknown(Code::Internal, "the leader's answer is empty")))
+}
+
+/// Refuses a submission over the limits.
+fn fits(count: u32, proposals: &Bytes) -> Result<(), Failure> {
+    let (size, most) = (proposals.len(), batcher::BATCH_PROPOSALS);
+    if size <= SUBMISSION_BYTES && count <= most {
+        return Ok(());
+    }
+    let message = format!("{count} commands of {size} bytes at once; the limits are {most} and {SUBMISSION_BYTES}");
+    Err(Failure::new(Code::TooLarge, message))
+}
+
 fn enqueue<T>(queue: &mpsc::Sender<T>, item: T) -> Result<(), Failure> {
+    offer(queue, item).map_err(|(_, refusal)| refusal)
+}
+
+/// Puts an item into a queue, or gives it back.
+fn offer<T>(queue: &mpsc::Sender<T>, item: T) -> Result<(), (T, Failure)> {
     queue.try_send(item).map_err(|error| match error {
-        mpsc::error::TrySendError::Full(_) => {
-            Failure::new(Code::Busy, "too many requests wait for the control group; try again later")
+        mpsc::error::TrySendError::Full(item) => {
+            (item, Failure::new(Code::Busy, "too many requests wait for the control group; try again later"))
         }
-        mpsc::error::TrySendError::Closed(_) => stopped(),
+        mpsc::error::TrySendError::Closed(item) => (item, stopped()),
     })
 }

@@ -11,7 +11,6 @@ use super::network::Network;
 use super::pin::Pin;
 use super::reads;
 use super::status::{self, Leadership};
-use super::tally::Tally;
 use super::transfer::Gate;
 use super::types::Raft;
 use super::upkeep::{self, Limits};
@@ -176,7 +175,7 @@ impl Group {
             installs: AtomicU64::new(0),
             pin,
             told,
-            tally: Tally::default(),
+            tally: Arc::default(),
             limits: options.limits,
             room: options.room,
             admission: Admission::default(),

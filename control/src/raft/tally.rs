@@ -3,7 +3,7 @@
 use super::status::Leadership;
 use longshore_wire::NodeId;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The counts.
 #[derive(Debug, Default)]
@@ -16,8 +16,8 @@ pub(crate) struct Tally {
 }
 
 /// Proposals that somebody waits for. Dropped without being settled, they count as failed.
-pub(super) struct Underway<'a> {
-    tally: &'a Tally,
+pub(super) struct Underway {
+    tally: Arc<Tally>,
     count: u64,
     committed: bool,
 }
@@ -33,9 +33,9 @@ impl Tally {
     }
 
     /// Notes that so many proposals have come.
-    pub(super) fn begin(&self, count: u32) -> Underway<'_> {
+    pub(super) fn begin(self: &Arc<Self>, count: u32) -> Underway {
         self.pending.fetch_add(count.into(), Ordering::Relaxed);
-        Underway { tally: self, count: count.into(), committed: false }
+        Underway { tally: Arc::clone(self), count: count.into(), committed: false }
     }
 
     /// How often another node began to lead.
@@ -59,14 +59,14 @@ impl Tally {
     }
 }
 
-impl Underway<'_> {
+impl Underway {
     /// They are through.
     pub(super) fn settle<T, E>(mut self, result: &Result<T, E>) {
         self.committed = result.is_ok();
     }
 }
 
-impl Drop for Underway<'_> {
+impl Drop for Underway {
     fn drop(&mut self) {
         let Self { tally, count, committed } = self;
         tally.pending.fetch_sub(*count, Ordering::Relaxed);
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn proposals_end_in_one_of_two_ways() {
-        let tally = Tally::default();
+        let tally = Arc::new(Tally::default());
         let (through, refused, left) = (tally.begin(3), tally.begin(2), tally.begin(1));
         assert_eq!(tally.pending(), 6);
         through.settle(&Ok::<_, ()>(()));

@@ -19,6 +19,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -301,6 +302,32 @@ async fn many_proposals_share_entries() {
     for node in nodes {
         node.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_called_hears_what_became_of_it() {
+    let (_folders, mut nodes) = three().await;
+    let begin = |node: &Node, id: u128, command: Command| {
+        let (heard, hears) = oneshot::channel();
+        node.group.begin(RequestId::from_u128(id), command, |outcome| heard.send(outcome).unwrap());
+        async { timeout(PATIENCE, hears).await.unwrap().unwrap() }
+    };
+    for (node, number) in nodes.iter().zip(1_u64..) {
+        let write = |key: &str| Command::Kv(put(key, "v"));
+        let first = begin(node, number.into(), write(&format!("k{number}"))).await;
+        assert_eq!(first, Ok(Reply::Kv(KvReply::Written { revision: number, created: true })));
+        assert_eq!(begin(node, number.into(), write("another")).await, first, "the same name, the same outcome");
+        let large = begin(node, 100, Command::Kv(put("k", &"v".repeat(2 * 1024 * 1024)))).await.unwrap_err();
+        assert_eq!((large.code, large.outcome), (Code::TooLarge, longshore_wire::Outcome::NotDone));
+    }
+    let leader = nodes.swap_remove(leader_of(&nodes));
+    for node in nodes {
+        node.stop().await;
+    }
+    let unheard = begin(&leader, 200, Command::Kv(put("k", "v")));
+    leader.stop().await;
+    let failure = unheard.await.unwrap_err();
+    assert_eq!(failure.code, Code::Unavailable, "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
