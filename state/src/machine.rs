@@ -34,7 +34,7 @@ pub struct State {
     pub(crate) instances: OrdMap<String, Arc<Instance>>,
     pub(crate) tasks: OrdMap<(Arc<str>, NodeId), Arc<Task>>,
     pub(crate) tasks_by_node: OrdSet<(NodeId, Arc<str>)>,
-    pub(crate) memory: Memory,
+    pub(crate) memory: Arc<Memory>,
 }
 
 /// Where and when a command is applied.
@@ -83,14 +83,14 @@ impl State {
         let outcome = self.execute(at, &proposal.command);
         // Who is told to try again may do so under the same id.
         if !matches!(&outcome, Err(failure) if failure.code == Code::Busy) {
-            self.memory.remember(proposal.request_id, &outcome);
+            Arc::make_mut(&mut self.memory).remember(proposal.request_id, &outcome);
         }
         outcome
     }
 
     /// What readers are shown: everything but the remembered outcomes, as if all of them were forgotten.
     pub fn shown(&self) -> Self {
-        Self { memory: self.memory.forgetful(), ..self.clone() }
+        Self { memory: Arc::new(self.memory.forgetful()), ..self.clone() }
     }
 
     fn execute(&mut self, at: At, command: &Command) -> Outcome {
@@ -212,7 +212,7 @@ mod tests {
         let mut state = founded();
         let count = u128::try_from(REMEMBERED).unwrap();
         for request in 2..=count {
-            state.memory.remember(RequestId::from_u128(request), &Ok(Reply::Done));
+            Arc::make_mut(&mut state.memory).remember(RequestId::from_u128(request), &Ok(Reply::Done));
         }
         assert_eq!(state.apply(2, &[put(1, "a")]), [Ok(Reply::Done)], "the first is just remembered");
         state.apply(3, &[put(count + 1, "b")]);
@@ -248,7 +248,7 @@ mod tests {
         let late = state.apply(2, &[again(ulid(5_000, 1), "a"), again(ulid(5_000, 1), "a")]);
         assert!(late.iter().all(|outcome| *outcome == Ok(Reply::Kv(KvReply::Written { revision: 1, created: true }))));
         for number in 0..REMEMBERED as u128 {
-            state.memory.remember(ulid(9_000, number), &Ok(Reply::Done));
+            Arc::make_mut(&mut state.memory).remember(ulid(9_000, number), &Ok(Reply::Done));
         }
         assert!(state.memory.get(ulid(5_000, 1)).is_none());
         let refused = state.apply(3, &[again(ulid(5_000, 1), "a"), again(ulid(4_000, 7), "b")]);

@@ -1,7 +1,7 @@
 //! What was answered lately, so that a repeat of a request gets its first outcome.
 //!
-//! Only `apply` and snapshots look into it, so it is no persistent structure as the rest of the state is: a clone copies it, and
-//! what readers are shown comes without it ([`State::shown`]).
+//! Only `apply` and snapshots look into it, so it is no persistent structure as the rest of the state is: the first change beside
+//! a clone copies all of it, a few MiB once for each snapshot. What readers are shown comes without it ([`State::shown`]).
 //!
 //! [`State::shown`]: crate::State::shown
 

@@ -13,6 +13,7 @@ use longshore_wire::{Code, Failure};
 use std::fmt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 /// Most proposals in one entry.
 pub(super) const BATCH_PROPOSALS: u32 = 1024;
@@ -20,6 +21,8 @@ pub(super) const BATCH_PROPOSALS: u32 = 1024;
 pub(super) const SUBMISSION_BYTES: usize = 1536 * 1024;
 /// Submissions that may wait; more are refused as `Busy`.
 pub(super) const QUEUE: usize = 8192;
+/// Calls that are made one after the other, while the next batch gathers: each may write to a socket.
+const TOGETHER: usize = 16;
 
 /// Encoded proposals that go into the same entry, and who waits for their outcomes.
 pub(super) struct Submission {
@@ -39,9 +42,12 @@ pub(super) type Outcomes = Result<Vec<Outcome>, Failure>;
 pub(super) enum Asker {
     /// A future.
     Future(oneshot::Sender<Outcomes>),
-    /// Whoever is called with it, on the batcher's task: must not wait.
-    Call(Box<dyn FnOnce(Outcomes) + Send>),
+    /// Whoever is called with it: must not wait.
+    Call(Call),
 }
+
+/// Does something with what has become of a submission.
+pub(super) type Call = Box<dyn FnOnce(Outcomes) + Send>;
 
 impl Asker {
     /// Whether it is known that nobody waits any more.
@@ -83,11 +89,11 @@ pub(super) fn unpack(body: &[u8]) -> Result<(u32, Bytes), Failure> {
 }
 
 /// Runs until the group stops.
-pub(super) async fn run(engine: Engine, queue: mpsc::Receiver<Submission>) {
+pub(super) async fn run(engine: Engine, queue: mpsc::Receiver<Submission>, tracker: TaskTracker) {
     let stop = engine.0.stop.clone();
     let mut gathering = Gathering::new(queue, PATIENCE);
     while let Some(Some(batch)) = stop.run_until_cancelled(gathering.batch()).await {
-        carry(&engine, batch).await;
+        carry(&engine, &tracker, batch).await;
         gathering.carried();
     }
     for submission in gathering.rest() {
@@ -95,7 +101,7 @@ pub(super) async fn run(engine: Engine, queue: mpsc::Receiver<Submission>) {
     }
 }
 
-async fn carry(engine: &Engine, batch: Vec<Submission>) {
+async fn carry(engine: &Engine, tracker: &TaskTracker, batch: Vec<Submission>) {
     let bytes = batch.iter().map(|submission| submission.proposals.len()).sum();
     let count = batch.iter().map(|submission| submission.count).sum();
     let packed = pack_proposals(count, batch.iter().map(|submission| &*submission.proposals), bytes);
@@ -104,11 +110,25 @@ async fn carry(engine: &Engine, batch: Vec<Submission>) {
     // Whoever leads may commit it all the same.
     let cut = || Err(Failure::unknown(Code::Unavailable, "this control node is stopping"));
     let mut result = committed.unwrap_or_else(cut).map(Vec::into_iter);
+    let mut calls = Vec::new();
     for submission in batch {
         let own = match &mut result {
             Ok(outcomes) => Ok(outcomes.take(submission.count as usize).collect()),
             Err(failure) => Err(failure.clone()),
         };
-        submission.asker.tell(own);
+        match submission.asker {
+            Asker::Call(call) => calls.push((call, own)),
+            asker => asker.tell(own),
+        }
     }
+    make(calls, tracker);
+}
+
+/// Makes the calls: one alone here and now, many beside the batcher.
+fn make(mut calls: Vec<(Call, Outcomes)>, tracker: &TaskTracker) {
+    while calls.len() > 1 {
+        let some = calls.split_off(calls.len().saturating_sub(TOGETHER));
+        tracker.spawn(async move { some.into_iter().for_each(|(call, own)| call(own)) });
+    }
+    calls.into_iter().for_each(|(call, own)| call(own));
 }

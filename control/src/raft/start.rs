@@ -278,7 +278,7 @@ fn spawn(engine: Engine, patience: Duration) -> Group {
     let (proposals, submitted) = mpsc::channel(batcher::QUEUE);
     let (reads, asked) = mpsc::channel(reads::QUEUE);
     let tracker = TaskTracker::new();
-    tracker.spawn(batcher::run(engine.clone(), submitted));
+    tracker.spawn(batcher::run(engine.clone(), submitted, tracker.clone()));
     tracker.spawn(reads::run(engine.clone(), asked));
     tracker.spawn(watch_metrics(engine.clone(), patience));
     tracker.spawn(watch_state(engine.clone()));

@@ -92,7 +92,7 @@ pub(super) fn each<'a>(state: &'a State, mut push: impl FnMut(Record<'a>) -> io:
 pub(super) fn restore(state: &mut State, record: Record<'_>) {
     match record {
         Record::Head { applied, stamp, kv_revision, cluster, forgotten_ms } => {
-            state.memory.begin(forgotten_ms);
+            Arc::make_mut(&mut state.memory).begin(forgotten_ms);
             state.applied = applied;
             state.stamp = stamp;
             state.kv.restore_revision(kv_revision);
@@ -128,7 +128,7 @@ pub(super) fn restore(state: &mut State, record: Record<'_>) {
             state.instances.insert(instance.name.clone(), Arc::new(instance.into_owned()));
         }
         Record::Task(task) => state.insert_task(task.into_owned()),
-        Record::Outcome { request, outcome } => state.memory.remember(request, &outcome),
+        Record::Outcome { request, outcome } => Arc::make_mut(&mut state.memory).remember(request, &outcome),
         // The trailer carries nothing of the state; the reader has compared its count.
         Record::End { .. } => {}
     }
