@@ -79,12 +79,13 @@ pub struct Confirm {
     pub term: u64,
 }
 
-impl Confirm {
-    /// Reads the message when it is one; quick with all others.
-    pub fn read(message: &[u8]) -> Option<Self> {
-        const START: &[u8] = b"\x81\xa7confirm";
-        let request = message.starts_with(START).then(|| crate::decode::<PeerRequest>(message))?;
-        if let Ok(PeerRequest::Confirm(confirm)) = request { Some(confirm) } else { None }
+impl PeerRequest {
+    /// Reads a message when it is one of those by which a Raft group lives: [`Raft`](Self::Raft), [`Propose`](Self::Propose),
+    /// [`Confirm`](Self::Confirm). Quick with all others.
+    pub fn read_vital(message: &[u8]) -> Option<Self> {
+        const STARTS: [&[u8]; 3] = [b"\x81\xa4raft", b"\x81\xa7propose", b"\x81\xa7confirm"];
+        let vital = STARTS.iter().any(|start| message.starts_with(start));
+        vital.then(|| crate::decode(message).ok())?
     }
 }
 
@@ -234,11 +235,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_confirmation_is_known_by_its_start() {
-        let confirm = Confirm { leader: NodeId::from(7), term: 3 };
-        assert_eq!(Confirm::read(&crate::encode(&PeerRequest::Confirm(confirm))), Some(confirm));
-        for other in [PeerRequest::Vitals, PeerRequest::CredentialUse { nodes_of: None }] {
-            assert_eq!(Confirm::read(&crate::encode(&other)), None);
+    fn what_a_group_lives_by_is_known_by_its_start() {
+        let read = |request: &PeerRequest| PeerRequest::read_vital(&crate::encode(request)).map(|it| crate::encode(&it));
+        let vital = [
+            PeerRequest::Raft { rpc: RaftRpc::Append, body: vec![1, 2] },
+            PeerRequest::Propose { body: vec![3] },
+            PeerRequest::Confirm(Confirm { leader: NodeId::from(7), term: 3 }),
+        ];
+        for request in vital {
+            assert_eq!(read(&request), Some(crate::encode(&request)), "{request:?}");
         }
+        for other in [PeerRequest::Vitals, PeerRequest::ReadIndex, PeerRequest::CredentialUse { nodes_of: None }] {
+            assert_eq!(read(&other), None, "{other:?}");
+        }
+        assert!(PeerRequest::read_vital(b"\x81\xa4raft\xc1").is_none(), "damaged");
     }
 }

@@ -80,6 +80,11 @@ impl Group {
         self.propose_all(vec![(request_id, command)]).await.and_then(only)
     }
 
+    /// Whether this node leads now.
+    pub(super) fn is_leader(&self) -> bool {
+        self.engine().0.leadership.borrow().is_leader
+    }
+
     /// Whether a leader is known now, so that nobody has to wait for one.
     pub(crate) fn has_leader(&self) -> bool {
         self.engine().0.leadership.borrow().leader.is_some()
@@ -88,17 +93,23 @@ impl Group {
     /// As [`Group::propose_as`], without a future: `done` hears the outcome, in this call or later, and must not wait. It is
     /// dropped unheard only when the node is torn down.
     pub(crate) fn begin(&self, request_id: RequestId, command: Command, done: impl FnOnce(Outcome) + Send + 'static) {
-        let proposals = encoded([(request_id, command)]);
-        if let Err(refusal) = fits(1, &proposals) {
-            return done(Err(refusal));
+        self.begin_all(1, encoded([(request_id, command)]), |outcomes| done(outcomes.and_then(only)));
+    }
+
+    /// The same for encoded proposals.
+    pub(super) fn begin_all(&self, count: u32, proposals: Bytes, done: impl FnOnce(Outcomes) + Send + 'static) {
+        match fits(count, &proposals) {
+            Ok(()) if count == 0 => return done(Ok(Vec::new())),
+            Ok(()) => (),
+            Err(refusal) => return done(Err(refusal)),
         }
-        let underway = self.engine().0.tally.begin(1);
-        let call = move |result: Outcomes| {
+        let underway = self.engine().0.tally.begin(count);
+        let call = Box::new(move |result: Outcomes| {
             underway.settle(&result);
-            done(result.and_then(only));
-        };
+            done(result);
+        });
         let deadline = Instant::now() + DEADLINE;
-        let submission = Submission { count: 1, proposals, deadline, asker: Asker::Call(Box::new(call)) };
+        let submission = Submission { count, proposals, deadline, asker: Asker::Call(call) };
         if let Err((submission, refusal)) = offer(&self.0.proposals, submission) {
             submission.asker.tell(Err(refusal));
         }
@@ -114,7 +125,7 @@ impl Group {
     }
 
     /// Gives encoded proposals to the batcher and waits.
-    pub(super) async fn submit(&self, count: u32, proposals: Bytes) -> Result<Vec<Outcome>, Failure> {
+    async fn submit(&self, count: u32, proposals: Bytes) -> Result<Vec<Outcome>, Failure> {
         if count == 0 {
             return Ok(Vec::new());
         }

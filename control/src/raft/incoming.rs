@@ -26,9 +26,17 @@ impl Serve for Group {
         Box::pin(async move { group.handle(from.node, request).await })
     }
 
+    /// What comes with every write is begun on the session's reader.
     fn relay(&self, request: Request) -> Option<Request> {
-        let Some(asked) = Confirm::read(&request.body) else { return Some(request) };
-        request.answer(self.confirmed(asked));
+        match PeerRequest::read_vital(&request.body) {
+            Some(PeerRequest::Confirm(asked)) => request.answer(self.confirmed(asked)),
+            Some(PeerRequest::Propose { body }) => self.take_proposals(&body, |taken| request.reply(taken)),
+            Some(PeerRequest::Raft { rpc, body }) => {
+                let group = self.clone();
+                self.spawn(async move { request.reply(group.hear(rpc, &body).await) });
+            }
+            _ => return Some(request),
+        }
         None
     }
 
@@ -43,17 +51,14 @@ fn fault(error: impl fmt::Display) -> Failure {
 }
 
 impl Group {
-    /// Answers a peer's Raft message, proposal or question for a read index.
-    pub(crate) async fn handle(&self, from: NodeId, request: PeerRequest) -> Result<Vec<u8>, Failure> {
+    /// Answers what a peer asks the group and [`Serve::relay`] has not settled.
+    async fn handle(&self, from: NodeId, request: PeerRequest) -> Result<Vec<u8>, Failure> {
         match request {
-            PeerRequest::Raft { rpc: RaftRpc::Append, body } => self.append(message::unpack(&body)?).await,
-            PeerRequest::Raft { rpc: rpc @ (RaftRpc::Vote | RaftRpc::PreVote), body } => {
-                self.vote(rpc, &message::unpack(&body)?).await
-            }
-            PeerRequest::Raft { rpc: RaftRpc::Succeed, body } => self.succeed(&message::unpack(&body)?).await,
-            PeerRequest::Propose { body } => self.take_proposals(&body).await,
             PeerRequest::ReadIndex => self.lead_read().await,
-            PeerRequest::Confirm(asked) => Ok(self.confirmed(asked)),
+            // It came before there was a group here, and is answered after.
+            PeerRequest::Raft { .. } | PeerRequest::Propose { .. } | PeerRequest::Confirm(_) => {
+                Err(Failure::new(Code::Unavailable, "this control node is just starting; ask again"))
+            }
             PeerRequest::Join(_)
             | PeerRequest::Worker { .. }
             | PeerRequest::CredentialUse { .. }
@@ -64,6 +69,15 @@ impl Group {
             | PeerRequest::Outcome(_) => {
                 Err(Failure::new(Code::Unsupported, format!("not for the Raft group (from {from})")))
             }
+        }
+    }
+
+    /// Answers a Raft message.
+    async fn hear(&self, rpc: RaftRpc, body: &[u8]) -> Result<Vec<u8>, Failure> {
+        match rpc {
+            RaftRpc::Append => self.append(message::unpack(body)?).await,
+            RaftRpc::Vote | RaftRpc::PreVote => self.vote(rpc, &message::unpack(body)?).await,
+            RaftRpc::Succeed => self.succeed(&message::unpack(body)?).await,
         }
     }
 
@@ -116,17 +130,20 @@ impl Group {
     }
 
     /// Only as leader: a chain of nodes that each take the next one for it must end somewhere.
-    async fn take_proposals(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
-        if !self.leadership().borrow().is_leader {
-            return Err(not_leader());
+    fn take_proposals(&self, body: &[u8], done: impl FnOnce(Result<Vec<u8>, Failure>) + Send + 'static) {
+        if !self.is_leader() {
+            return done(Err(not_leader()));
         }
-        let (count, proposals) = batcher::unpack(body)?;
-        let outcomes = self.submit(count, proposals).await?;
-        Ok(message::pack(&outcomes))
+        match batcher::unpack(body) {
+            Ok((count, proposals)) => {
+                self.begin_all(count, proposals, |outcomes| done(outcomes.map(|outcomes| message::pack(&outcomes))));
+            }
+            Err(refusal) => done(Err(refusal)),
+        }
     }
 
     async fn lead_read(&self) -> Result<Vec<u8>, Failure> {
-        if !self.leadership().borrow().is_leader {
+        if !self.is_leader() {
             return Err(not_leader());
         }
         let index = self.ask_read_index().await?;
