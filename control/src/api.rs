@@ -46,6 +46,7 @@ mod sse;
 mod tasks;
 mod tokens;
 
+pub(crate) use events::Readers;
 pub(crate) use metrics::Requests;
 pub use serve::ApiError;
 pub(crate) use serve::ApiListener;
@@ -67,6 +68,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::response::Response;
 use axum::routing::{get, post};
+use longshore_transport::Traffic;
 use longshore_wire::kv::MAX_VALUE;
 use longshore_wire::{Code, Failure, NodeId};
 use std::sync::Arc;
@@ -92,6 +94,8 @@ pub(crate) struct Context {
     pub(crate) credentials: Reporter,
     pub(crate) vitals: Examiner,
     pub(crate) requests: Requests,
+    pub(crate) readers: Readers,
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) schedule: Schedule,
     pub(crate) departure: Departure,
     pub(crate) stop: CancellationToken,

@@ -16,6 +16,7 @@ use longshore_wire::edge::TaskKv;
 use longshore_wire::kv::{Consistency, KvEntry, KvReply, KvRequest, MAX_KEY, MAX_LIST, MAX_VALUE, Txn, TxnReply};
 use longshore_wire::{Code, Failure, NodeId, RequestId, TaskId};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Semaphore;
 
 /// Most watches on one node.
@@ -27,6 +28,7 @@ pub(crate) struct Kv {
     group: Group,
     brake: Arc<Brake>,
     watches: Arc<Semaphore>,
+    gaps: Arc<AtomicU64>,
 }
 
 /// The name of a write: a repeat under the same one gets the first outcome.
@@ -61,12 +63,17 @@ impl Ticket {
 
 impl Kv {
     pub(crate) fn new(group: Group) -> Self {
-        Self { group, brake: Arc::default(), watches: Arc::new(Semaphore::new(MAX_WATCHES)) }
+        Self { group, brake: Arc::default(), watches: Arc::new(Semaphore::new(MAX_WATCHES)), gaps: Arc::default() }
     }
 
     /// Watches that run on this node.
     pub(crate) fn watching(&self) -> usize {
         MAX_WATCHES - self.watches.available_permits()
+    }
+
+    /// How often a watch was told of a gap.
+    pub(crate) fn gaps(&self) -> u64 {
+        self.gaps.load(Ordering::Relaxed)
     }
 
     /// Carries out one operation.
@@ -203,7 +210,8 @@ impl Kv {
         let after = from.map_or_else(|| state.kv_revision(), |from| from.saturating_sub(1));
         // A revision that no read has seen can only come from another life of the cluster.
         let strange = consistency == Consistency::Linearizable && after > state.kv_revision();
-        Ok(Watch::new(self.group.clone(), prefix, if strange { Err(state.kv_revision()) } else { Ok(after) }, place))
+        let start = if strange { Err(state.kv_revision()) } else { Ok(after) };
+        Ok(Watch::new(self.group.clone(), prefix, start, place, Arc::clone(&self.gaps)))
     }
 
     async fn write(&self, ticket: Ticket, command: Command) -> Result<Reply, Failure> {

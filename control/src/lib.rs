@@ -16,6 +16,7 @@ mod api;
 mod blobs;
 mod client_link;
 mod clock;
+mod counts;
 mod credentials;
 mod departure;
 mod dialback;

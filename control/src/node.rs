@@ -351,6 +351,7 @@ impl Parts {
         let departure = Departure::new(drain.clone(), loops.clone(), leaving);
         let (discovery, dial) = dialling;
         let dialback = DialBack { reception: Arc::clone(&reception), discovery, dial };
+        let traffic = Arc::clone(&reception.session.traffic);
         loops.spawn("worker dialler", dialback.clone().run(stop.clone()));
         for listener in sockets.listeners {
             loops.spawn("listener", accept::run(Arc::clone(&reception), listener, stop.clone()));
@@ -369,6 +370,8 @@ impl Parts {
             credentials,
             vitals,
             requests: api::Requests::default(),
+            readers: api::Readers::default(),
+            traffic,
             dialback,
             schedule,
             departure: departure.clone(),

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 
 #[test]
-fn metrics_count_proposals_watches_and_strangers() {
+fn metrics_count_proposals_readers_sessions_and_strangers() {
     let single = Single::start();
     let api = SocketAddr::new(single.subnet.host(1), 8138);
     let value = |name: &str| -> Result<u64, String> {
@@ -27,6 +27,40 @@ fn metrics_count_proposals_watches_and_strangers() {
     wait_for("the watch to be counted", || match value("longshore_kv_watches")? {
         1 => Ok(()),
         other => Err(other.to_string()),
+    });
+
+    assert_eq!(value("longshore_event_readers"), Ok(0));
+    let mut events = TcpStream::connect(api).unwrap();
+    events.write_all(b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    wait_for("the reader to be counted", || match value("longshore_event_readers")? {
+        1 => Ok(()),
+        other => Err(other.to_string()),
+    });
+    drop(events);
+    wait_for("the reader to be gone", || match value("longshore_event_readers")? {
+        0 => Ok(()),
+        other => Err(other.to_string()),
+    });
+    for stream in ["events", "kv"] {
+        assert_eq!(value(&format!("longshore_readers_cut_off_total{{stream=\"{stream}\"}}")), Ok(0));
+    }
+    assert_eq!(value("longshore_owner_moves_total"), Ok(0));
+
+    let right = single.dir.path().join("made/worker.secret");
+    let claim = Claim { role: "worker", credential: "worker", secret: &right, cluster: "test" };
+    let mut worker = single.peer("passer-by", claim, &single.wss());
+    worker.start(&[]);
+    wait_for("the worker's session", || match value("longshore_sessions")? {
+        1 => Ok(()),
+        other => Err(other.to_string()),
+    });
+    for direction in ["received", "sent"] {
+        let bytes = value(&format!("longshore_session_bytes_total{{direction=\"{direction}\",kind=\"control\"}}"));
+        assert!(bytes.as_ref().is_ok_and(|bytes| *bytes > 0), "{direction}: {bytes:?}");
+    }
+    worker.kill();
+    wait_for("the session's end to be counted", || {
+        value("longshore_sessions_ended_total{role=\"worker\",reason=\"unavailable\"}").map(drop)
     });
 
     let wrong = single.dir.path().join("wrong.secret");

@@ -40,7 +40,7 @@ pub use proxy::{Bypass, Login, Proxy, ProxyError, ProxyKind};
 pub use race::{Dialled, Race};
 pub use session::{
     Ending, First, Handler, Heard, Inbound, Incoming, Onward, Request, Rescue, Session, SessionOptions, Stream,
-    failure_of,
+    Traffic, failure_of,
 };
 pub use tcp::set as set_tcp;
 pub use tls::{ClientTls, ClientTlsOptions, ServerTls, TlsError, When};

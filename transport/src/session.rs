@@ -34,6 +34,7 @@ mod phase;
 mod reader;
 mod requests;
 mod stream;
+mod traffic;
 mod watchdog;
 mod writer;
 
@@ -48,6 +49,7 @@ pub use inbound::{Inbound, Incoming};
 pub use pass::Onward;
 pub use requests::Request;
 pub use stream::{Heard, Stream, failure_of};
+pub use traffic::Traffic;
 
 use self::core::{Core, Farewell};
 use self::inbound::{Arrivals, Queue};
@@ -72,6 +74,8 @@ pub struct SessionOptions {
     pub max_requests: usize,
     /// Streams that each side may have open at once; more are refused as `Busy`.
     pub max_streams: usize,
+    /// Counts the bytes of all sessions that are started with clones of these options.
+    pub traffic: Arc<Traffic>,
 }
 
 impl Default for SessionOptions {
@@ -82,6 +86,7 @@ impl Default for SessionOptions {
             lost_after: Duration::from_secs(10),
             max_requests: 1024,
             max_streams: 1024,
+            traffic: Arc::default(),
         }
     }
 }
@@ -201,6 +206,11 @@ impl Session {
     /// As [`closed`](Self::closed), with what the dialler should do now.
     pub async fn ended(&self) -> Ending {
         self.core().ended().await
+    }
+
+    /// Why the session has ended, or is about to; `None` while it lives.
+    pub fn reason(&self) -> Option<&Failure> {
+        self.core().ending().map(|ending| &ending.reason)
     }
 
     /// Requests of this side, passed-on ones included, that wait for the peer's answer.

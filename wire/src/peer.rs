@@ -236,7 +236,8 @@ mod tests {
 
     #[test]
     fn what_a_group_lives_by_is_known_by_its_start() {
-        let read = |request: &PeerRequest| PeerRequest::read_vital(&crate::encode(request)).map(|it| crate::encode(&it));
+        let read =
+            |request: &PeerRequest| PeerRequest::read_vital(&crate::encode(request)).map(|it| crate::encode(&it));
         let vital = [
             PeerRequest::Raft { rpc: RaftRpc::Append, body: vec![1, 2] },
             PeerRequest::Propose { body: vec![3] },

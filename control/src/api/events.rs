@@ -13,11 +13,13 @@ use axum::http::HeaderMap;
 use bytes::Bytes;
 use futures_util::stream;
 use longshore_state::{Change, Parting, Standing};
-use longshore_wire::{Epoch, NodeId};
+use longshore_wire::{Code, Epoch, Failure, NodeId};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +27,43 @@ use tokio_util::sync::CancellationToken;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Most events in one piece of the body: what a reader that does not read makes this node hold.
 const PIECE: usize = 256;
+
+/// Most readers at one node.
+const MAX_READERS: usize = 4096;
+
+/// Who reads the events at this node.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    places: Arc<Semaphore>,
+    cut_off: Arc<AtomicU64>,
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self { places: Arc::new(Semaphore::new(MAX_READERS)), cut_off: Arc::default() }
+    }
+}
+
+impl Readers {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        MAX_READERS - self.places.available_permits()
+    }
+
+    /// How many were cut off because they read too slowly.
+    pub(super) fn cut_off(&self) -> u64 {
+        self.cut_off.load(Ordering::Relaxed)
+    }
+
+    fn enter(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            let message = format!(
+                "{MAX_READERS} readers of events are at this node already; use another one, or try again later"
+            );
+            Failure::new(Code::Busy, message)
+        })
+    }
+}
 
 /// Query of the stream.
 #[derive(Debug, Deserialize)]
@@ -46,9 +85,12 @@ pub(super) async fn events(api: Api, headers: HeaderMap, query: Asked<EventsQuer
     let last = headers.get(sse::LAST).map(|value| value.to_str().unwrap_or_default().to_owned()).or(after);
     let last = last.filter(|last| !last.is_empty());
     let last = last.map(|last| last.parse::<Cursor>().map_err(|why| Problem::invalid(format!("Last-Event-ID: {why}"))));
+    let place = api.readers.enter()?;
     let begin = begin(&api.group, last.transpose()?).await;
     let journal = api.group.journal().clone();
-    let reader = Reader { news: journal.news(), journal, step: Step::Begin(begin), follow, stop: api.stop.clone() };
+    let (news, cut_off) = (journal.news(), Arc::clone(&api.readers.cut_off));
+    let reader =
+        Reader { news, journal, step: Step::Begin(begin), follow, stop: api.stop.clone(), cut_off, _place: place };
     Ok(sse::response(stream::unfold(reader, |mut reader| async move { Some((reader.next().await?, reader)) })))
 }
 
@@ -92,6 +134,8 @@ struct Reader {
     step: Step,
     follow: bool,
     stop: CancellationToken,
+    cut_off: Arc<AtomicU64>,
+    _place: OwnedSemaphorePermit,
 }
 
 enum Step {
@@ -121,7 +165,10 @@ impl Reader {
                     self.step = Step::Behind(events.last().map_or(cursor, |last| last.at));
                     return Some(events.iter().map(|event| tell(event)).collect::<String>().into());
                 }
-                Err(Gap::Forgotten) => return Some(cut_off(cursor)),
+                Err(Gap::Forgotten) => {
+                    self.cut_off.fetch_add(1, Ordering::Relaxed);
+                    return Some(cut_off(cursor));
+                }
                 Err(gap) => return Some(self.snapshot(reason(gap))),
             }
             if !self.follow {
@@ -222,5 +269,20 @@ const fn part_name(part: Part) -> &'static str {
     match part {
         Part::Voter => "voter",
         Part::Learner => "learner",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_so_many_readers() {
+        let readers = Readers::default();
+        let mut places: Vec<_> = (0..MAX_READERS).map(|_| readers.enter().unwrap()).collect();
+        assert_eq!(readers.enter().unwrap_err().code, Code::Busy);
+        places.pop();
+        assert_eq!(readers.count(), MAX_READERS - 1);
+        assert!(readers.enter().is_ok());
     }
 }

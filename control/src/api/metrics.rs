@@ -1,18 +1,17 @@
 //! What `/metrics` tells beside plain numbers: histograms, what has labels, and the API's own requests.
 
 use super::Context;
+use crate::counts::Counts;
 use crate::histogram::Histogram;
 use axum::http::{Method, StatusCode};
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// The API's requests since the start.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     /// By method and status. Both are few: methods that are not ours count as one.
-    answered: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    answered: Counts<(&'static str, u16)>,
     took: Histogram,
 }
 
@@ -20,8 +19,7 @@ impl Requests {
     /// Counts a request.
     pub(super) fn count(&self, called: &Method, status: StatusCode, took: Duration) {
         self.took.add(took);
-        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        *answered.entry((method(called), status.as_u16())).or_default() += 1;
+        self.answered.add((method(called), status.as_u16()));
     }
 }
 
@@ -41,13 +39,10 @@ pub(super) fn write(context: &Context, text: &mut String) {
         let name = state.node(*node).map_or_else(|| node.to_string(), |node| label(&node.name));
         let _ = writeln!(text, "longshore_raft_member_lag_entries{{member=\"{name}\"}} {lag}");
     }
-    heading(text, "longshore_handshakes_refused_total", "counter", "Peers that did not prove themselves at this node.");
-    for (reason, count) in context.credentials.sessions.refusals.counts() {
-        let _ = writeln!(text, "longshore_handshakes_refused_total{{reason=\"{reason}\"}} {count}");
-    }
+    sessions(context, text);
     context.group.storage().syncs().write("longshore_raft_fsync_seconds", "How long the log's syncs take.", text);
     heading(text, "longshore_api_requests_total", "counter", "Requests to this node's API.");
-    for ((method, status), count) in context.requests.answered.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+    for ((method, status), count) in context.requests.answered.all() {
         let _ = writeln!(text, "longshore_api_requests_total{{method=\"{method}\",status=\"{status}\"}} {count}");
     }
     context.requests.took.write("longshore_api_request_seconds", "How long the API's answers take to begin.", text);
@@ -77,6 +72,7 @@ fn gauges(context: &Context, text: &mut String) {
             "Whether so little is free there that this node takes no writes and does not lead.",
             Some(u64::from(vitals.disk_short)),
         ),
+        ("longshore_event_readers", "Readers of the events at this node.", Some(context.readers.count() as u64)),
         ("longshore_kv_watches", "Watches of the key-value store at this node.", Some(context.kv.watching() as u64)),
         (
             "longshore_sessions",
@@ -107,9 +103,23 @@ fn counters(context: &Context, text: &mut String) {
             "Bytes of snapshots that came from other control nodes since the start.",
             storage.received,
         ),
+        (
+            "longshore_owner_moves_total",
+            "How often a worker has got another owner, as this node has seen it.",
+            context.group.journal().moves(),
+        ),
     ] {
         heading(text, name, "counter", help);
         let _ = writeln!(text, "{name} {value}");
+    }
+    heading(
+        text,
+        "longshore_readers_cut_off_total",
+        "counter",
+        "How often a reader of a stream was told that what it lacks is forgotten.",
+    );
+    for (stream, count) in [("events", context.readers.cut_off()), ("kv", context.kv.gaps())] {
+        let _ = writeln!(text, "longshore_readers_cut_off_total{{stream=\"{stream}\"}} {count}");
     }
     heading(
         text,
@@ -119,6 +129,33 @@ fn counters(context: &Context, text: &mut String) {
     );
     for (outcome, count) in [("committed", tally.committed()), ("failed", tally.failed())] {
         let _ = writeln!(text, "longshore_raft_proposals_total{{outcome=\"{outcome}\"}} {count}");
+    }
+}
+
+/// What comes and goes over the session protocol.
+fn sessions(context: &Context, text: &mut String) {
+    let sessions = &context.credentials.sessions;
+    heading(text, "longshore_handshakes_refused_total", "counter", "Peers that did not prove themselves at this node.");
+    for (reason, count) in sessions.refusals.counts() {
+        let _ = writeln!(text, "longshore_handshakes_refused_total{{reason=\"{reason}\"}} {count}");
+    }
+    heading(
+        text,
+        "longshore_sessions_ended_total",
+        "counter",
+        "Sessions of workers and clients that have ended at this node, by the code of the reason.",
+    );
+    for ((role, reason), count) in sessions.endings.all() {
+        let _ = writeln!(text, "longshore_sessions_ended_total{{role=\"{role}\",reason=\"{reason}\"}} {count}");
+    }
+    heading(
+        text,
+        "longshore_session_bytes_total",
+        "counter",
+        "Bytes over this node's sessions: the bulk of streams, and everything else.",
+    );
+    for (direction, kind, bytes) in context.traffic.counts() {
+        let _ = writeln!(text, "longshore_session_bytes_total{{direction=\"{direction}\",kind=\"{kind}\"}} {bytes}");
     }
 }
 

@@ -1,23 +1,22 @@
 //! Handshakes that came to nothing at this node, by reason, for the metrics.
 
+use crate::counts::Counts;
 use longshore_transport::HandshakeError;
 use longshore_wire::handshake::RejectCode;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 /// How many there were since the start.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<BTreeMap<&'static str, u64>>);
+pub(crate) struct Refusals(Counts<&'static str>);
 
 impl Refusals {
     pub(crate) fn count(&self, error: &HandshakeError) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry(reason(error)).or_default() += 1;
+        self.0.add(reason(error));
     }
 
     /// By reason; reasons that never came are missing.
     pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.all()
     }
 }
 

@@ -3,6 +3,7 @@
 use super::objection;
 use super::refusals::Refusals;
 use crate::clock::now_ms;
+use crate::counts::Counts;
 use crate::peers::Peers;
 use crate::raft::Group;
 use longshore_state::State;
@@ -24,9 +25,13 @@ pub(crate) struct Sessions {
     table: Arc<Mutex<Table>>,
     /// Those that never became one.
     pub(crate) refusals: Arc<Refusals>,
+    /// Those that have ended: the peer's role, and the code of the reason.
+    pub(crate) endings: Arc<Endings>,
     /// How many there may be.
     limit: usize,
 }
+
+pub(crate) type Endings = Counts<(&'static str, &'static str)>;
 
 #[derive(Debug, Default)]
 struct Table {
@@ -41,6 +46,7 @@ struct Table {
 pub(crate) struct Admitted {
     number: u64,
     table: Arc<Mutex<Table>>,
+    endings: Arc<Endings>,
 }
 
 impl Drop for Admitted {
@@ -48,6 +54,9 @@ impl Drop for Admitted {
         let mut table = lock(&self.table);
         if let Some(session) = table.live.remove(&self.number) {
             table.note(session.peer());
+            // Without a reason this node is what ends.
+            let reason = session.reason().map_or("unavailable", |reason| reason.code.name());
+            self.endings.add((session.peer().role.name(), reason));
         }
     }
 }
@@ -66,7 +75,7 @@ impl Table {
 
 impl Sessions {
     pub(crate) fn new(group: Group, peers: Peers, limit: usize) -> Self {
-        Self { group, peers, table: Arc::default(), refusals: Arc::default(), limit }
+        Self { group, peers, table: Arc::default(), refusals: Arc::default(), endings: Arc::default(), limit }
     }
 
     /// The limit, once it is reached.
@@ -86,7 +95,7 @@ impl Sessions {
         };
         // In the table first: what is applied from now on is seen by the loop.
         cut(&self.group.state(), std::slice::from_ref(session));
-        Admitted { number, table: Arc::clone(&self.table) }
+        Admitted { number, table: Arc::clone(&self.table), endings: Arc::clone(&self.endings) }
     }
 
     /// Ends sessions whose secret has ended, for as long as the node runs.

@@ -5,6 +5,8 @@
 
 use crate::raft::Group;
 use longshore_state::{KvRecord, State};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 /// Most changes at a time.
@@ -31,14 +33,22 @@ pub(crate) struct Watch {
     /// A gap that is still to be told.
     gap: bool,
     _place: OwnedSemaphorePermit,
+    /// Where gaps are counted.
+    gaps: Arc<AtomicU64>,
 }
 
 impl Watch {
     /// From behind a revision, or with a gap up to one.
-    pub(super) fn new(group: Group, prefix: String, start: Result<u64, u64>, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(
+        group: Group,
+        prefix: String,
+        start: Result<u64, u64>,
+        place: OwnedSemaphorePermit,
+        gaps: Arc<AtomicU64>,
+    ) -> Self {
         let changed = group.advanced();
         let (Ok(after) | Err(after)) = start;
-        Self { group, changed, prefix, after, gap: start.is_err(), _place: place }
+        Self { group, changed, prefix, after, gap: start.is_err(), _place: place, gaps }
     }
 
     /// The revision up to which all has been seen.
@@ -48,6 +58,14 @@ impl Watch {
 
     /// Waits for more. Whoever gives up waiting has lost nothing.
     pub(crate) async fn next(&mut self) -> Seen {
+        let seen = self.seen().await;
+        if matches!(seen, Seen::Gap(_)) {
+            self.gaps.fetch_add(1, Ordering::Relaxed);
+        }
+        seen
+    }
+
+    async fn seen(&mut self) -> Seen {
         loop {
             self.changed.mark_unchanged();
             if std::mem::take(&mut self.gap) {

@@ -12,6 +12,7 @@ use longshore_wire::NodeId;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -84,6 +85,8 @@ pub(crate) enum Gap {
 pub(crate) struct Journal {
     kept: Arc<Mutex<Kept>>,
     news: Arc<watch::Sender<u64>>,
+    /// How often a worker has got another owner since this node's start, as its events tell.
+    moves: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -94,6 +97,14 @@ struct Kept {
     /// Why what was before it is not.
     gap: Gap,
     picture: Picture,
+}
+
+impl Event {
+    /// A worker that had an owner has another one.
+    fn is_move(&self) -> bool {
+        matches!(&self.what, What::Node(Change::Owner { now, before: Some((before, _)) })
+            if now.owner.is_some_and(|(owner, _)| owner != *before))
+    }
 }
 
 impl Picture {
@@ -152,12 +163,14 @@ impl Journal {
     pub(super) fn new(picture: Picture) -> Self {
         let kept = Kept { events: VecDeque::new(), from: picture.cursor(), gap: Gap::NeverSeen, picture };
         let (news, _) = watch::channel(0);
-        Self { kept: Arc::new(Mutex::new(kept)), news: Arc::new(news) }
+        Self { kept: Arc::new(Mutex::new(kept)), news: Arc::new(news), moves: Arc::default() }
     }
 
     /// Adds what led to this picture.
     pub(super) fn add(&self, events: Vec<Event>, picture: Picture) {
         let news = !events.is_empty();
+        let moved = events.iter().filter(|event| event.is_move()).count();
+        self.moves.fetch_add(moved as u64, Ordering::Relaxed);
         let mut kept = self.kept();
         kept.events.extend(events.into_iter().map(Arc::new));
         while kept.events.len() > KEPT
@@ -179,6 +192,11 @@ impl Journal {
         *kept = Kept { events: VecDeque::new(), from: picture.cursor(), gap: Gap::NeverSeen, picture };
         drop(kept);
         self.news.send_modify(|number| *number += 1);
+    }
+
+    /// How often a worker has got another owner since this node's start.
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Relaxed)
     }
 
     /// The membership now.

@@ -170,6 +170,30 @@ fn the_same_log_tells_the_same_events_however_it_is_cut() {
 }
 
 #[test]
+fn a_worker_that_gets_another_owner_has_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut machine = Machine::restore(folder.path()).unwrap();
+    let worker = Command::RegisterWorker {
+        node: NodeId::from(9),
+        name: "w".into(),
+        boot: RequestId::default(),
+        labels: Default::default(),
+        release: String::new(),
+        runtimes: Vec::new(),
+        addresses: Vec::new(),
+    };
+    let owned_by = |nodes: &[u64]| Command::SetRing { owners: nodes.iter().copied().map(NodeId::from).collect() };
+    let moves = |machine: &Machine| machine.view().journal().moves();
+    let first = vec![init(), control(1), control(2), worker, owned_by(&[1])];
+    apply_all(&mut machine, [proposals(1, first)]);
+    assert_eq!(moves(&machine), 0, "its first owner is no move");
+    apply_all(&mut machine, [proposals(2, vec![owned_by(&[2])])]);
+    assert_eq!(moves(&machine), 1);
+    apply_all(&mut machine, [proposals(3, vec![put("a", "1")])]);
+    assert_eq!(moves(&machine), 1);
+}
+
+#[test]
 fn who_asks_for_what_is_not_known_is_told_why() {
     let folder = tempfile::tempdir().unwrap();
     let mut machine = Machine::restore(folder.path()).unwrap();

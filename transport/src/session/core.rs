@@ -273,6 +273,11 @@ impl Core {
         }
     }
 
+    /// How it has ended, or is about to.
+    pub(super) fn ending(&self) -> Option<&Ending> {
+        self.ending.get()
+    }
+
     /// Resolves after [`finish`](Self::finish), with the reason.
     pub(super) async fn ended(&self) -> Ending {
         self.reached(Phase::Over).await;

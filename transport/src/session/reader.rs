@@ -10,6 +10,7 @@ use super::inbound::{Arrivals, Incoming};
 use super::input::{Input, Payload, Portion, Violation};
 use super::outbox::Cause;
 use super::requests::{Request, Untaken};
+use super::traffic;
 use crate::Io;
 use bytes::Bytes;
 use longshore_wire::frame::{Goodbye, Header, Kind, RequestHead};
@@ -33,8 +34,15 @@ const TURN: usize = 256 * 1024;
 /// The reader task: ends with the link.
 pub(super) async fn run(core: Arc<Core>, mut io: ReadHalf<Box<dyn Io>>, arrivals: Arrivals) {
     let mut input = Input::default();
-    let mut sorter =
-        Sorter { core: Arc::clone(&core), arrivals, newest: 0, now: Instant::now(), clogged: false, bulk: 0 };
+    let mut sorter = Sorter {
+        core: Arc::clone(&core),
+        arrivals,
+        newest: 0,
+        now: Instant::now(),
+        clogged: false,
+        bulk: 0,
+        taken: traffic::Bytes::default(),
+    };
     loop {
         let ended = match poll_fn(|cx| input.poll(Pin::new(&mut io), cx, |portion| sorter.work(portion))).await {
             Ok(0) => format!("{} closed the connection without a goodbye", core.label),
@@ -93,12 +101,19 @@ struct Sorter {
     clogged: bool,
     /// Bulk that has come since those who read it had a turn.
     bulk: usize,
+    /// What has come and is not counted yet.
+    taken: traffic::Bytes,
 }
 
 impl Sorter {
     /// Hands on all whole frames; what they cause is written when all are. After the end of the session bytes are dropped:
     /// the peer's goodbye to ours is the end of its stream.
     fn work(&mut self, portion: &mut Portion<'_>) {
+        self.sort(portion);
+        self.core.options.traffic.received(std::mem::take(&mut self.taken));
+    }
+
+    fn sort(&mut self, portion: &mut Portion<'_>) {
         self.now = self.core.clock.heard();
         let cork = Cork::hold(self.now);
         let mut gathered = 0;
@@ -120,6 +135,7 @@ impl Sorter {
     }
 
     fn take(&mut self, Header { kind, id, .. }: Header, payload: Payload<'_>) -> Result<(), Violation> {
+        self.taken.count(kind, payload.len());
         match kind {
             Kind::Ping => self.core.send(Cause::Reflex, Kind::Pong, 0, payload.into_bytes()),
             Kind::Pong => self.core.pong(&payload, self.now),

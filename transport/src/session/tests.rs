@@ -264,6 +264,38 @@ async fn a_reader_that_does_not_read_stalls_its_stream_only() {
 }
 
 #[tokio::test]
+async fn what_goes_through_is_counted() {
+    let options = SessionOptions::default();
+    let ((here, _in), (_there, mut inbound)) = pair_with(&options);
+    let mut stream = here.open(vec![]).await.unwrap();
+    let mut taken = next_stream(&mut inbound).await;
+    let bytes = pattern(1_000_000);
+    let mut got = Vec::new();
+    let (wrote, read) = soon(async {
+        let writing = async {
+            stream.write_all(&bytes).await?;
+            stream.shutdown().await
+        };
+        tokio::join!(writing, taken.read_to_end(&mut got))
+    })
+    .await;
+    wrote.unwrap();
+    read.unwrap();
+    // Whoever writes counts after it has written: the other side may be faster.
+    let counted = async {
+        loop {
+            let [received, bulk_received, sent, bulk_sent] = options.traffic.counts().map(|(_, _, bytes)| bytes);
+            if (received, bulk_received) == (sent, bulk_sent) && bulk_sent == 1_000_000 {
+                return sent;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let control = soon(counted).await;
+    assert!((100..100_000).contains(&control), "{control} bytes of heads, credit and pings");
+}
+
+#[tokio::test]
 async fn streams_end_in_three_ways() {
     let ((here, _in), (there, mut inbound)) = pair();
     // A reset with a reason.

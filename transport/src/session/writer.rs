@@ -6,6 +6,7 @@
 use super::chunks::{Chunks, SHARE_FROM};
 use super::core::Core;
 use super::outbox::Rest;
+use super::traffic;
 use crate::Io;
 use bytes::Bytes;
 use longshore_wire::frame::{Header, Kind, MAX_DATA};
@@ -41,6 +42,8 @@ pub(super) struct Pipe {
     /// The link takes nothing now; only the writer task tries again.
     blocked: bool,
     unflushed: bool,
+    /// Bytes that are written and not counted yet.
+    uncounted: u64,
     /// Bulk of the next batch.
     batch: usize,
     /// When the batch that is being written began, and its bulk.
@@ -57,6 +60,7 @@ impl Pipe {
             io: Some(io),
             blocked: false,
             unflushed: false,
+            uncounted: 0,
             batch: *BATCH.start(),
             begun: None,
             failed: None,
@@ -88,8 +92,12 @@ impl Pipe {
             }
             self.unflushed = true;
             self.queue.advance(written);
+            self.uncounted += written as u64;
             core.clock.wrote();
         }
+        let bulk = self.begun.map_or(0, |(_, bulk)| bulk as u64);
+        let control = std::mem::take(&mut self.uncounted).saturating_sub(bulk);
+        core.options.traffic.sent(traffic::Bytes { control, bulk });
         Poll::Ready(Ok(()))
     }
 
