@@ -94,6 +94,12 @@ impl SnapshotFile {
         Ok(bytes)
     }
 
+    /// Its name in the folder.
+    #[cfg(test)]
+    pub(super) fn name(&self) -> String {
+        self.path.file_name().unwrap().to_string_lossy().into_owned()
+    }
+
     /// The state within.
     pub(crate) fn state(&self) -> Result<State, MachineError> {
         match &self.state {
@@ -250,7 +256,7 @@ fn names(folder: &Path) -> Result<Vec<String>, MachineError> {
     names.collect::<Result<_, _>>().map_err(io)
 }
 
-fn is_finished(name: &str) -> bool {
+pub(super) fn is_finished(name: &str) -> bool {
     let numbers = name.strip_suffix(SUFFIX).and_then(|stem| stem.split_once('-'));
     let number = |text: &str| text.len() == 20 && text.bytes().all(|byte| byte.is_ascii_digit());
     numbers.is_some_and(|(index, term)| number(index) && number(term))

@@ -1,5 +1,6 @@
 //! Snapshots over crashes and damage.
 
+use super::snapshots::is_finished;
 use super::*;
 use crate::log::{Members, Position};
 use longshore_state::Command;
@@ -73,6 +74,47 @@ fn a_restart_goes_on_from_the_newest_snapshot() {
     assert_eq!(value(&restored.view().state(), "a"), Some(b"5".to_vec()));
     assert_eq!(*restored.view().advanced().borrow(), 6);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "two are kept, and nothing unfinished");
+}
+
+/// The value in what a start makes of a folder with these files.
+fn value_after_a_crash(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let machine = Machine::restore(folder.path()).unwrap();
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| is_finished(&name.to_string_lossy())), "{left:?}");
+    // It goes on from there, also where the crash has left a file under the name of the next snapshot.
+    machine.image().save().unwrap();
+    value(&machine.view().state(), "a").unwrap()
+}
+
+#[test]
+fn a_crash_at_any_step_of_saving_leaves_a_whole_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut machine = filled(folder.path());
+    let saved = |machine: &Machine| {
+        let file = machine.image().save().unwrap();
+        (file.name(), file.read_at(0, usize::MAX >> 1).unwrap())
+    };
+    let old = saved(&machine);
+    machine.apply(proposals(3, vec![put("a", "new")])).unwrap();
+    let new = saved(&machine);
+    let unfinished = format!("{}.tmp", new.0);
+    // Before the sync any part of it may be there, and of the rest only its length.
+    for written in 0..=new.1.len() {
+        let part = &new.1[..written];
+        let holes: Vec<u8> = [part, &vec![0; new.1.len() - written]].concat();
+        for content in [part, &holes] {
+            assert_eq!(value_after_a_crash(&[(&old.0, &old.1), (&unfinished, content)]), b"1", "{written} bytes");
+        }
+    }
+    // Once it has its name it is whole, whether or not the one before it is removed.
+    assert_eq!(value_after_a_crash(&[(&old.0, &old.1), (&new.0, &new.1)]), b"new");
+    assert_eq!(value_after_a_crash(&[(&new.0, &new.1)]), b"new");
+    // Two saves at once: one of them is done, the other had begun anew.
+    assert_eq!(value_after_a_crash(&[(&new.0, &new.1), (&unfinished, &new.1[..9])]), b"new");
 }
 
 #[test]
