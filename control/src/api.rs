@@ -68,7 +68,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::response::Response;
 use axum::routing::{get, post};
-use longshore_transport::Traffic;
+use longshore_transport::{ServerTls, Traffic};
 use longshore_wire::kv::MAX_VALUE;
 use longshore_wire::{Code, Failure, NodeId};
 use std::sync::Arc;
@@ -96,6 +96,8 @@ pub(crate) struct Context {
     pub(crate) requests: Requests,
     pub(crate) readers: Readers,
     pub(crate) traffic: Arc<Traffic>,
+    /// What this node shows of itself, where it speaks TLS.
+    pub(crate) tls: Option<ServerTls>,
     pub(crate) schedule: Schedule,
     pub(crate) departure: Departure,
     pub(crate) stop: CancellationToken,

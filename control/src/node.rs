@@ -35,7 +35,7 @@ use crate::worker_link::{Attaching, WorkerLinks};
 use crate::{register, repair, ring};
 use longshore_discovery::{Discovery, DiscoveryError};
 use longshore_transport::{
-    DialOptions, Identity, Keyring, ListenError, Listener, Secret, SessionOptions, make_verifier,
+    DialOptions, Identity, Keyring, ListenError, Listener, Secret, ServerTls, SessionOptions, make_verifier,
 };
 use longshore_wire::credential::{DEFAULT_ITERATIONS, Verifier};
 use longshore_wire::peer::Join;
@@ -124,6 +124,8 @@ struct Sockets {
     listening: Vec<(Transport, SocketAddr)>,
     addresses: Vec<ClusterUri>,
     api: Vec<ApiListener>,
+    /// The certificate, where TLS is spoken: all show the same one.
+    tls: Option<ServerTls>,
 }
 
 impl ControlNode {
@@ -255,8 +257,10 @@ impl std::fmt::Debug for ControlNode {
 
 impl Sockets {
     async fn bind(listen: Vec<Listen>, api: &[ApiListen], guard: &ApiGuard) -> Result<Self, StartError> {
-        let mut sockets = Self { listeners: vec![], listening: vec![], addresses: vec![], api: vec![] };
+        let mut sockets =
+            Self { listeners: vec![], listening: vec![], addresses: vec![], api: vec![], tls: guard.tls.clone() };
         for Listen { options, advertise } in listen {
+            sockets.tls = sockets.tls.or_else(|| options.tls.clone());
             let (transport, path) = (options.transport, options.path.clone());
             let listener = Listener::bind(options).await?;
             let local = listener.local_addr();
@@ -372,6 +376,7 @@ impl Parts {
             requests: api::Requests::default(),
             readers: api::Readers::default(),
             traffic,
+            tls: sockets.tls,
             dialback,
             schedule,
             departure: departure.clone(),

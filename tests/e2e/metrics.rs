@@ -45,6 +45,7 @@ fn metrics_count_proposals_readers_sessions_and_strangers() {
         assert_eq!(value(&format!("longshore_readers_cut_off_total{{stream=\"{stream}\"}}")), Ok(0));
     }
     assert_eq!(value("longshore_owner_moves_total"), Ok(0));
+    assert!(value("longshore_tls_certificate_not_after_seconds").unwrap() > 1_700_000_000);
 
     let right = single.dir.path().join("made/worker.secret");
     let claim = Claim { role: "worker", credential: "worker", secret: &right, cluster: "test" };

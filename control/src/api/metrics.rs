@@ -1,9 +1,11 @@
 //! What `/metrics` tells beside plain numbers: histograms, what has labels, and the API's own requests.
 
 use super::Context;
+use crate::clock::now_ms;
 use crate::counts::Counts;
 use crate::histogram::Histogram;
 use axum::http::{Method, StatusCode};
+use longshore_transport::ServerTls;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -40,6 +42,7 @@ pub(super) fn write(context: &Context, text: &mut String) {
         let _ = writeln!(text, "longshore_raft_member_lag_entries{{member=\"{name}\"}} {lag}");
     }
     sessions(context, text);
+    endings(context, text);
     context.group.storage().syncs().write("longshore_raft_fsync_seconds", "How long the log's syncs take.", text);
     heading(text, "longshore_api_requests_total", "counter", "Requests to this node's API.");
     for ((method, status), count) in context.requests.answered.all() {
@@ -129,6 +132,30 @@ fn counters(context: &Context, text: &mut String) {
     );
     for (outcome, count) in [("committed", tally.committed()), ("failed", tally.failed())] {
         let _ = writeln!(text, "longshore_raft_proposals_total{{outcome=\"{outcome}\"}} {count}");
+    }
+}
+
+/// When something ends by itself, in seconds since the Unix epoch; nothing where nothing does.
+fn endings(context: &Context, text: &mut String) {
+    let now = now_ms();
+    let tokens = context.group.state();
+    let token = tokens.tokens().filter_map(|token| token.expires_ms).filter(|expires| *expires > now).min();
+    for (name, help, value) in [
+        (
+            "longshore_tls_certificate_not_after_seconds",
+            "When the certificate that this node shows ends.",
+            context.tls.as_ref().and_then(ServerTls::not_after),
+        ),
+        (
+            "longshore_token_expiry_seconds",
+            "When the next of the API's tokens expires.",
+            token.and_then(|expires| i64::try_from(expires / 1000).ok()),
+        ),
+    ] {
+        if let Some(value) = value {
+            heading(text, name, "gauge", help);
+            let _ = writeln!(text, "{name} {value}");
+        }
     }
 }
 

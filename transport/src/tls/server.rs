@@ -130,6 +130,13 @@ impl ServerTls {
         Ok(true)
     }
 
+    /// When the certificate that is shown now ends, in seconds since the Unix epoch; `None` when it cannot be read.
+    pub fn not_after(&self) -> Option<i64> {
+        let shown = self.shown.get();
+        let (_, certificate) = x509_parser::parse_x509_certificate(shown.cert.first()?).ok()?;
+        Some(certificate.validity().not_after.timestamp())
+    }
+
     /// Opens TLS for something else than sessions, such as HTTP.
     ///
     /// # Errors
