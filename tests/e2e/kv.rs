@@ -11,10 +11,17 @@ use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::process::Child;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
 
 fn code(cli: &Cli, arguments: &[&str]) -> i32 {
     let output = cli.run(arguments);
     output.status.code().unwrap_or_else(|| panic!("{arguments:?} was killed: {}", stderr(&output)))
+}
+
+/// Which control node leads.
+fn leader(cluster: &Cluster) -> usize {
+    let status = cluster.cli(0).json(&["cluster", "status"]);
+    cluster.controls.iter().position(|control| status["leader_name"] == *control.name).unwrap()
 }
 
 /// `kv watch` as it runs; its lines come one by one.
@@ -97,8 +104,7 @@ fn a_failover_repeats_no_write_and_hides_none() {
     const WRITES: usize = 40;
     let mut cluster = Cluster::prepare(0, Reach::All);
     cluster.start_controls();
-    let status = cluster.cli(0).json(&["cluster", "status"]);
-    let leader = cluster.controls.iter().position(|control| status["leader_name"] == *control.name).unwrap();
+    let leader = leader(&cluster);
     let (writer, observer) = (cluster.cli((leader + 1) % 3), cluster.cli((leader + 2) % 3));
     let lease = writer.text(&["kv", "lease", "grant", "1h"]);
     let watching = Watching::start(&observer, &["f/"]);
@@ -134,6 +140,38 @@ fn a_failover_repeats_no_write_and_hides_none() {
         other => Err(other.to_string()),
     });
     assert_eq!(watching.line(), format!("{} delete f/n", last + 1));
+}
+
+/// The leader that granted two leases dies: the one that is kept lives on, the other ends under the next leader, not early.
+#[test]
+fn leases_outlive_the_leader_that_granted_them() {
+    const TTL: Duration = Duration::from_secs(4);
+    let mut cluster = Cluster::prepare(0, Reach::All);
+    cluster.start_controls();
+    let leader = leader(&cluster);
+    let (writer, observer) = (cluster.cli((leader + 1) % 3), cluster.cli((leader + 2) % 3));
+    let watching = Watching::start(&observer, &["l/"]);
+    let [kept, left] = ["kept", "left"].map(|key| {
+        let lease = writer.text(&["kv", "lease", "grant", "4s"]);
+        assert_eq!(code(&writer, &["kv", "put", &format!("l/{key}"), "held", "--lease", lease.trim()]), 0);
+        lease.trim().to_owned()
+    });
+    let granted = Instant::now();
+    cluster.controls[leader].kill();
+    wait_for("the end of the lease that nobody keeps", || {
+        // While there is no leader this fails, and nothing ends.
+        let _ = writer.run(&["kv", "lease", "keep", &kept]);
+        match code(&observer, &["kv", "get", "l/left", "--local"]) {
+            3 => Ok(()),
+            other => Err(other.to_string()),
+        }
+    });
+    assert!(granted.elapsed() >= TTL, "it has ended after {:?}", granted.elapsed());
+    assert_eq!(code(&writer, &["kv", "lease", "keep", &left]), 3);
+    assert_eq!(code(&writer, &["kv", "lease", "keep", &kept]), 0);
+    assert_eq!(code(&writer, &["kv", "get", "l/kept"]), 0);
+    let seen = [(); 3].map(|()| watching.line().split_once(' ').unwrap().1.to_owned());
+    assert_eq!(seen, ["put l/kept held", "put l/left held", "delete l/left"]);
 }
 
 #[test]
