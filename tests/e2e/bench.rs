@@ -79,7 +79,9 @@ fn the_store_stands_beside_etcd() {
     if Command::new("etcd").arg("--version").output().is_err() {
         return println!("skipped: etcd is not installed");
     }
-    let cases = cases(&["kv", "--clients", "3", "--peer", "etcd"]);
+    let cases = cases(&["kv", "--clients", "3", "--peer", "etcd", "--operations", "get-local,put"]);
+    let names: Vec<&str> = cases.iter().map(|case| case["case"].as_str().unwrap()).collect();
+    assert_eq!(names, ["get local, 3 clients", "put, 3 clients"], "only those, in this order");
     for case in &cases {
         assert_eq!(case["floor"]["name"], "etcd", "{case}");
         assert!(case["floor"]["rate"].as_f64().unwrap() > 0.0 && case["ratio"].as_f64().unwrap() > 0.0, "{case}");
