@@ -103,7 +103,7 @@ fn a_crash_at_any_step_of_saving_leaves_a_whole_snapshot() {
     let new = saved(&machine);
     let unfinished = format!("{}.tmp", new.0);
     // Before the sync any part of it may be there, and of the rest only its length.
-    for written in (0..new.1.len()).step_by(5).chain([new.1.len()]) {
+    for written in (0..new.1.len()).step_by(new.1.len() / 8).chain([new.1.len() - 1, new.1.len()]) {
         let part = &new.1[..written];
         let holes: Vec<u8> = [part, &vec![0; new.1.len() - written]].concat();
         for content in [part, &holes] {
