@@ -15,6 +15,12 @@ fn metrics_count_proposals_readers_sessions_and_strangers() {
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
         value.ok_or_else(|| format!("no {name} in {text}"))
     };
+    let reaches = |name: &str, wanted: u64| {
+        wait_for(name, || match value(name)? {
+            now if now == wanted => Ok(()),
+            now => Err(now.to_string()),
+        });
+    };
     let committed = "longshore_raft_proposals_total{outcome=\"committed\"}";
     let before = value(committed).unwrap();
     single.cli().text(&["kv", "put", "a", "b"]);
@@ -24,23 +30,14 @@ fn metrics_count_proposals_readers_sessions_and_strangers() {
     assert_eq!(value("longshore_kv_watches"), Ok(0));
     let mut watch = TcpStream::connect(api).unwrap();
     watch.write_all(b"GET /v1/kv/watch?prefix=a HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    wait_for("the watch to be counted", || match value("longshore_kv_watches")? {
-        1 => Ok(()),
-        other => Err(other.to_string()),
-    });
+    reaches("longshore_kv_watches", 1);
 
     assert_eq!(value("longshore_event_readers"), Ok(0));
     let mut events = TcpStream::connect(api).unwrap();
     events.write_all(b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    wait_for("the reader to be counted", || match value("longshore_event_readers")? {
-        1 => Ok(()),
-        other => Err(other.to_string()),
-    });
+    reaches("longshore_event_readers", 1);
     drop(events);
-    wait_for("the reader to be gone", || match value("longshore_event_readers")? {
-        0 => Ok(()),
-        other => Err(other.to_string()),
-    });
+    reaches("longshore_event_readers", 0);
     for stream in ["events", "kv"] {
         assert_eq!(value(&format!("longshore_readers_cut_off_total{{stream=\"{stream}\"}}")), Ok(0));
     }
@@ -51,10 +48,7 @@ fn metrics_count_proposals_readers_sessions_and_strangers() {
     let claim = Claim { role: "worker", credential: "worker", secret: &right, cluster: "test" };
     let mut worker = single.peer("passer-by", claim, &single.wss());
     worker.start(&[]);
-    wait_for("the worker's session", || match value("longshore_sessions")? {
-        1 => Ok(()),
-        other => Err(other.to_string()),
-    });
+    reaches("longshore_sessions", 1);
     for direction in ["received", "sent"] {
         let bytes = value(&format!("longshore_session_bytes_total{{direction=\"{direction}\",kind=\"control\"}}"));
         assert!(bytes.as_ref().is_ok_and(|bytes| *bytes > 0), "{direction}: {bytes:?}");
