@@ -10,7 +10,6 @@ use crate::machine::{decode_proposals, pack_proposals};
 use bytes::Bytes;
 use longshore_state::Outcome;
 use longshore_wire::{Code, Failure};
-use std::fmt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -63,15 +62,6 @@ impl Asker {
             Self::Future(reply) => drop(reply.send(outcomes)),
             Self::Call(call) => call(outcomes),
         }
-    }
-}
-
-impl fmt::Debug for Asker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Future(_) => "Future",
-            Self::Call(_) => "Call",
-        })
     }
 }
 
