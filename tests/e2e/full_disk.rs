@@ -3,76 +3,31 @@
 use crate::acceptance::http::{Answer, call};
 use crate::cluster::{Cluster, Reach};
 use crate::process::{PATIENCE, Process, wait_for};
+use crate::small_disk::SmallDisk;
 use serde_json::Value;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Size of a node's disk, and what the configuration calls low.
-const SIZE: &str = "size=128m";
+const SIZE: &str = "128m";
 const LOW_MIB: &str = "16";
-
-/// A file system in memory. It is gone with this value.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(at: &Path) -> Result<Self, String> {
-        if !rustix::process::geteuid().is_root() {
-            return Err("mounting a file system needs root".to_owned());
-        }
-        std::fs::create_dir_all(at).map_err(|error| error.to_string())?;
-        mount(&["-t", "tmpfs", "-o", SIZE, "tmpfs"], at).map(|()| Self(at.to_owned()))
-    }
-
-    /// Takes all that is left.
-    fn fill(&self) {
-        let mut file = std::fs::File::create(self.0.join("filler")).unwrap();
-        let block = [0; 64 * 1024];
-        let full = loop {
-            if let Err(error) = file.write_all(&block) {
-                break error;
-            }
-        };
-        assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{full}");
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.0.join("filler")).unwrap();
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        if Command::new("umount").arg("--lazy").arg(&self.0).status().is_ok_and(|status| status.success()) {
-            return;
-        }
-        eprintln!("{} cannot be unmounted", self.0.display());
-    }
-}
-
-fn mount(options: &[&str], at: &Path) -> Result<(), String> {
-    let output = Command::new("mount").args(options).arg(at).output().map_err(|error| format!("mount: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    if output.status.success() { Ok(()) } else { Err(said) }
-}
 
 /// Three control nodes, each on a disk of its own.
 struct Town {
     cluster: Cluster,
     // Behind the processes: they go first.
-    disks: Vec<Small>,
+    disks: Vec<SmallDisk>,
 }
 
 impl Town {
     fn start(test: &str) -> Option<Self> {
         let mut cluster = Cluster::prepare(0, Reach::All);
         let folders = (1..=3).map(|number| cluster.dir.path().join(format!("control-{number}")));
-        let disks: Result<Vec<Small>, String> = folders.map(|folder| Small::mount(&folder)).collect();
+        let disks: Result<Vec<SmallDisk>, String> = folders.map(|folder| SmallDisk::at(&folder, SIZE)).collect();
         let disks = match disks {
             Ok(disks) => disks,
             Err(why) => {
@@ -131,7 +86,7 @@ fn a_leader_with_a_full_disk_hands_over_and_comes_back() {
     let writer = Writer::start(town.api(other), "during");
     writer.wait(20);
 
-    town.disks[full].fill();
+    town.disks[full].fill_but(0);
     town.wait_full(full);
     let now = wait_for("another leader", || match town.cluster.leader_seen_by(other)? {
         leader if leader == full => Err("the full one leads".to_owned()),
@@ -150,7 +105,7 @@ fn a_leader_with_a_full_disk_hands_over_and_comes_back() {
     });
     assert_eq!(status["role"], "voter", "it stays what it is: {status}");
 
-    town.disks[full].free();
+    town.disks[full].empty();
     wait_for("the node to be ready again", || town.is_ready(full));
     let (count, gap) = writer.end();
     println!("{count} writes; the longest pause between two, while the leader's disk filled up: {gap:?}");
@@ -171,7 +126,7 @@ fn three_full_disks_refuse_writes_and_lose_nothing() {
     let Some(mut town) = Town::start("three_full_disks_refuse_writes_and_lose_nothing") else { return };
     let writer = Writer::start(town.api(0), "kept");
     writer.wait(20);
-    town.disks.iter().for_each(Small::fill);
+    town.disks.iter().for_each(|disk| disk.fill_but(0));
     // Each attempt has a key of its own: the first ones may still be taken.
     let mut attempts = 0;
     let refused = wait_for("a refusal", || {
@@ -195,7 +150,7 @@ fn three_full_disks_refuse_writes_and_lose_nothing() {
     wait_for("it to live", || town.get(2, "/livez").map(drop));
     town.wait_full(2);
 
-    town.disks.iter().for_each(Small::free);
+    town.disks.iter().for_each(SmallDisk::empty);
     (0..3).for_each(|index| wait_for("the node to be ready again", || town.is_ready(index)));
     wait_for("writes", || match town.put(1, "after")? {
         answer if answer.status == 200 => Ok(()),

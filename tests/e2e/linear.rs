@@ -12,7 +12,6 @@ mod ground;
 mod history;
 mod load;
 mod observers;
-mod small_disk;
 
 pub(crate) use door::Door;
 pub(crate) use history::check;

@@ -45,6 +45,7 @@ mod refusals;
 mod restart;
 mod rot;
 mod single;
+mod small_disk;
 mod stranger;
 mod tokens;
 mod tunnel;

@@ -3,9 +3,9 @@
 
 use super::ground::Ground;
 use super::load::{Book, Dice};
-use super::small_disk::SmallDisk;
 use crate::netns::Net;
 use crate::process::wait_for;
+use crate::small_disk::SmallDisk;
 use rustix::process::Signal;
 
 /// One of them.

@@ -1,11 +1,12 @@
-//! A small disk under a data folder, which can be filled up. Must leave no mount behind, whatever fails.
+//! A small file system in memory, which can be filled up; mounting needs root. Must leave no mount behind, whatever fails.
 
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const SIZE: &str = "size=256m";
+/// Size under a folder that is in use already.
+const SIZE: &str = "256m";
 /// What takes up the room.
 const BALLAST: &str = "ballast";
 
@@ -16,13 +17,24 @@ pub(crate) struct SmallDisk {
 }
 
 impl SmallDisk {
+    /// A disk of this size (as `mount` takes it) at a folder, made when absent.
+    ///
+    /// # Errors
+    /// In words, when this machine lets the test have none.
+    pub(crate) fn at(folder: &Path, size: &str) -> Result<Self, String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("mounting a file system needs root".to_owned());
+        }
+        std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+        carry_out(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(folder))?;
+        Ok(Self { folder: folder.to_owned(), mounted: true })
+    }
+
     /// Moves what is in a folder to a small disk that stands in the folder's place.
     pub(crate) fn under(folder: &Path) -> Self {
         let aside = folder.with_extension("aside");
         std::fs::rename(folder, &aside).unwrap();
-        std::fs::create_dir(folder).unwrap();
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", SIZE, "tmpfs"]).arg(folder));
-        let disk = Self { folder: folder.to_owned(), mounted: true };
+        let disk = Self::at(folder, SIZE).unwrap();
         copy(&aside, folder);
         std::fs::remove_dir_all(aside).unwrap();
         disk
@@ -78,6 +90,11 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    carry_out(command).unwrap_or_else(|why| panic!("{command:?}: {why}"));
+}
+
+fn carry_out(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if output.status.success() { Ok(()) } else { Err(said) }
 }
