@@ -35,7 +35,9 @@ impl Serve for Group {
                 let (group, stop) = (self.clone(), self.engine().0.stop.clone());
                 // A full disk may hold an append up for ever; dropped at the stop, the request is answered as unknown.
                 let hearing = async move { request.reply(group.hear(rpc, &body).await) };
-                self.spawn(async move { drop(stop.run_until_cancelled_owned(hearing).await) });
+                self.spawn(async move {
+                    stop.run_until_cancelled_owned(hearing).await;
+                });
             }
             _ => return Some(request),
         }
