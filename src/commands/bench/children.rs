@@ -12,7 +12,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -244,11 +244,13 @@ pub(super) fn folder(place: Option<&Path>) -> anyhow::Result<TempDir> {
 pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
     const PORTS: std::ops::Range<u16> = 10_000..30_000;
     /// Where the next search begins, so that no two get the same before they use it.
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = std::process::id() as u16;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    /// More than a benchmark takes. Benchmarks that are started together have process ids that are close to each other.
+    const APART: u32 = 97;
+    let start = std::process::id().wrapping_mul(APART);
     for _ in PORTS {
-        let offset = start.wrapping_add(NEXT.fetch_add(1, Relaxed)) % (PORTS.end - PORTS.start);
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, PORTS.start + offset)) {
+        let offset = start.wrapping_add(NEXT.fetch_add(1, Relaxed)) % u32::from(PORTS.end - PORTS.start);
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, PORTS.start + offset as u16)) {
             return Ok(listener.local_addr()?);
         }
     }
