@@ -26,19 +26,11 @@ impl Serve for Group {
         Box::pin(async move { group.handle(from.node, request).await })
     }
 
-    /// What comes with every write is begun on the session's reader.
+    /// What comes with every write and read, but for Raft's own messages, is begun on the session's reader.
     fn relay(&self, request: Request) -> Option<Request> {
         match PeerRequest::read_vital(&request.body) {
             Some(PeerRequest::Confirm(asked)) => request.answer(self.confirmed(asked)),
             Some(PeerRequest::Propose { body }) => self.take_proposals(&body, |taken| request.reply(taken)),
-            Some(PeerRequest::Raft { rpc, body }) => {
-                let (group, stop) = (self.clone(), self.engine().0.stop.clone());
-                // A full disk may hold an append up for ever; dropped at the stop, the request is answered as unknown.
-                let hearing = async move { request.reply(group.hear(rpc, &body).await) };
-                self.spawn(async move {
-                    stop.run_until_cancelled_owned(hearing).await;
-                });
-            }
             _ => return Some(request),
         }
         None
@@ -59,8 +51,9 @@ impl Group {
     async fn handle(&self, from: NodeId, request: PeerRequest) -> Result<Vec<u8>, Failure> {
         match request {
             PeerRequest::ReadIndex => self.lead_read().await,
+            PeerRequest::Raft { rpc, body } => self.hear(rpc, &body).await,
             // It came before there was a group here, and is answered after.
-            PeerRequest::Raft { .. } | PeerRequest::Propose { .. } | PeerRequest::Confirm(_) => {
+            PeerRequest::Propose { .. } | PeerRequest::Confirm(_) => {
                 Err(Failure::new(Code::Unavailable, "this control node is just starting; ask again"))
             }
             PeerRequest::Join(_)
