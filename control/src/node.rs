@@ -21,7 +21,7 @@ use crate::identity::{DataFolder, FolderError, random_ulid};
 use crate::kv::Kv;
 use crate::leader::{self, Leading, Presence};
 use crate::loops::{Loops, StopReason};
-use crate::options::{ApiGuard, ApiListen, Bootstrap, Listen, Options, Timers, advertised};
+use crate::options::{ApiGuard, ApiListen, Listen, Options, Timers, advertised};
 use crate::peer_service::PeerService;
 use crate::peers::{Peers, PeersOptions};
 use crate::proxy::{Proxies, ProxyOptions};
@@ -124,7 +124,6 @@ struct Sockets {
     listening: Vec<(Transport, SocketAddr)>,
     addresses: Vec<ClusterUri>,
     api: Vec<ApiListener>,
-    /// The certificate, where TLS is spoken: all show the same one.
     tls: Option<ServerTls>,
 }
 
@@ -164,7 +163,7 @@ impl ControlNode {
             folder: folder.path().to_owned(),
             node: folder.node(),
             cluster: options.cluster.clone(),
-            bootstrap: options.bootstrap.map(bootstrapping),
+            bootstrap: options.bootstrap.map(|new| Bootstrapping { verifiers: new.verifiers, voters: new.voters }),
             heartbeat: options.timers.heartbeat,
             election: (options.timers.election_min, options.timers.election_max),
             peers: peers.clone(),
@@ -257,8 +256,8 @@ impl std::fmt::Debug for ControlNode {
 
 impl Sockets {
     async fn bind(listen: Vec<Listen>, api: &[ApiListen], guard: &ApiGuard) -> Result<Self, StartError> {
-        let mut sockets =
-            Self { listeners: vec![], listening: vec![], addresses: vec![], api: vec![], tls: guard.tls.clone() };
+        let tls = guard.tls.clone();
+        let mut sockets = Self { listeners: vec![], listening: vec![], addresses: vec![], api: vec![], tls };
         for Listen { options, advertise } in listen {
             sockets.tls = sockets.tls.or_else(|| options.tls.clone());
             let (transport, path) = (options.transport, options.path.clone());
@@ -285,10 +284,6 @@ fn damaged(folder: &DataFolder, error: GroupError) -> StartError {
         Ok(None) => StartError::Alone { error },
         Err(cause) => StartError::NotAside { error, cause },
     }
-}
-
-fn bootstrapping(new: Bootstrap) -> Bootstrapping {
-    Bootstrapping { verifiers: new.verifiers, voters: new.voters }
 }
 
 fn peer_session(session: &SessionOptions) -> SessionOptions {
@@ -355,7 +350,6 @@ impl Parts {
         let departure = Departure::new(drain.clone(), loops.clone(), leaving);
         let (discovery, dial) = dialling;
         let dialback = DialBack { reception: Arc::clone(&reception), discovery, dial };
-        let traffic = Arc::clone(&reception.session.traffic);
         loops.spawn("worker dialler", dialback.clone().run(stop.clone()));
         for listener in sockets.listeners {
             loops.spawn("listener", accept::run(Arc::clone(&reception), listener, stop.clone()));
@@ -375,7 +369,7 @@ impl Parts {
             vitals,
             requests: api::Requests::default(),
             readers: api::Readers::default(),
-            traffic,
+            traffic: Arc::clone(&reception.session.traffic),
             tls: sockets.tls,
             dialback,
             schedule,

@@ -19,6 +19,7 @@ use openraft::raft::{
 };
 use std::fmt;
 use std::sync::atomic::Ordering;
+use tokio::sync::oneshot;
 
 impl Serve for Group {
     fn request(&self, from: Peer, request: PeerRequest) -> Answer<Result<Vec<u8>, Failure>> {
@@ -47,14 +48,18 @@ fn fault(error: impl fmt::Display) -> Failure {
 }
 
 impl Group {
-    /// Answers what a peer asks the group and [`Serve::relay`] has not settled.
+    /// Answers what a peer asks the group. Sessions that show nothing to [`Serve::relay`] bring all of it here.
     async fn handle(&self, from: NodeId, request: PeerRequest) -> Result<Vec<u8>, Failure> {
         match request {
             PeerRequest::ReadIndex => self.lead_read().await,
             PeerRequest::Raft { rpc, body } => self.hear(rpc, &body).await,
-            // It came before there was a group here, and is answered after.
-            PeerRequest::Propose { .. } | PeerRequest::Confirm(_) => {
-                Err(Failure::new(Code::Unavailable, "this control node is just starting; ask again"))
+            PeerRequest::Confirm(asked) => Ok(self.confirmed(asked)),
+            PeerRequest::Propose { body } => {
+                let (told, taken) = oneshot::channel();
+                self.take_proposals(&body, |outcomes| drop(told.send(outcomes)));
+                taken
+                    .await
+                    .unwrap_or_else(|_| Err(Failure::unknown(Code::Unavailable, "this control node is stopping")))
             }
             PeerRequest::Join(_)
             | PeerRequest::Worker { .. }
