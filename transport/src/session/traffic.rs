@@ -3,8 +3,8 @@
 use longshore_wire::frame::{HEADER, Kind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Bytes of frames since the counter was made: the bulk of streams, and everything else with the heads of all frames. Shared by all sessions that were started with clones
-/// of the same options.
+/// Bytes of frames since the counter was made: the bulk of streams, and everything else with the heads of all frames.
+/// Shared by all sessions that were started with clones of the same options.
 #[derive(Debug, Default)]
 pub struct Traffic {
     received: Pair,
