@@ -80,10 +80,10 @@ pub struct Confirm {
 }
 
 impl PeerRequest {
-    /// Reads a message when it is one of those that a leader gets, or sends, with every write and read:
-    /// [`Propose`](Self::Propose), [`Confirm`](Self::Confirm). Quick with all others.
+    /// Reads a message when it is one of those that go between control nodes with every write and read:
+    /// [`Raft`](Self::Raft), [`Propose`](Self::Propose), [`Confirm`](Self::Confirm). Quick with all others.
     pub fn read_vital(message: &[u8]) -> Option<Self> {
-        const STARTS: [&[u8]; 2] = [b"\x81\xa7propose", b"\x81\xa7confirm"];
+        const STARTS: [&[u8]; 3] = [b"\x81\xa4raft", b"\x81\xa7propose", b"\x81\xa7confirm"];
         let vital = STARTS.iter().any(|start| message.starts_with(start));
         vital.then(|| crate::decode(message).ok())?
     }
@@ -239,20 +239,16 @@ mod tests {
         let read =
             |request: &PeerRequest| PeerRequest::read_vital(&crate::encode(request)).map(|it| crate::encode(&it));
         let vital = [
+            PeerRequest::Raft { rpc: RaftRpc::Append, body: vec![1, 2] },
             PeerRequest::Propose { body: vec![3] },
             PeerRequest::Confirm(Confirm { leader: NodeId::from(7), term: 3 }),
         ];
         for request in vital {
             assert_eq!(read(&request), Some(crate::encode(&request)), "{request:?}");
         }
-        for other in [
-            PeerRequest::Raft { rpc: RaftRpc::Append, body: vec![1, 2] },
-            PeerRequest::Vitals,
-            PeerRequest::ReadIndex,
-            PeerRequest::CredentialUse { nodes_of: None },
-        ] {
+        for other in [PeerRequest::Vitals, PeerRequest::ReadIndex, PeerRequest::CredentialUse { nodes_of: None }] {
             assert_eq!(read(&other), None, "{other:?}");
         }
-        assert!(PeerRequest::read_vital(b"\x81\xa7propose\xc1").is_none(), "damaged");
+        assert!(PeerRequest::read_vital(b"\x81\xa4raft\xc1").is_none(), "damaged");
     }
 }

@@ -27,11 +27,15 @@ impl Serve for Group {
         Box::pin(async move { group.handle(from.node, request).await })
     }
 
-    /// What comes with every write and read, but for Raft's own messages, is begun on the session's reader.
+    /// What comes with every write and read is begun on the session's reader.
     fn relay(&self, request: Request) -> Option<Request> {
         match PeerRequest::read_vital(&request.body) {
             Some(PeerRequest::Confirm(asked)) => request.answer(self.confirmed(asked)),
             Some(PeerRequest::Propose { body }) => self.take_proposals(&body, |taken| request.reply(taken)),
+            Some(PeerRequest::Raft { rpc, body }) => {
+                let group = self.clone();
+                self.spawn(async move { request.reply(group.hear(rpc, &body).await) });
+            }
             _ => return Some(request),
         }
         None
