@@ -12,7 +12,7 @@ fix:
 
 # A whole cluster with the greeter app.
 dev:
-    cargo run --release -- dev examples/greeter
+    cargo run -- dev examples/greeter
 
 # Advisories, licences, sources of the dependencies (needs cargo-deny).
 deny:
