@@ -36,6 +36,10 @@ fn six_processes_are_killed_and_lose_nothing() {
     wait_running(&cluster);
     assert_eq!(identities(&cluster), nodes, "nodes keep their ids and short ids");
 
+    stop_greeter(&cluster);
+}
+
+fn stop_greeter(cluster: &Cluster) {
     cluster.cli(2).text(&["flow", "stop", "greeter"]);
     wait_for("the tasks to be stopped", || {
         let tasks = cluster.cli(0).try_json(&["task", "list", "--instance", "greeter"])?;
@@ -86,6 +90,9 @@ fn followed_output_that_breaks_off_says_so() {
     let output = follower.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
     assert!(stderr(&output).contains("broke off"), "{}", stderr(&output));
+    // A task outlives its worker.
+    cluster.workers[0].start(&[]);
+    stop_greeter(&cluster);
 }
 
 #[test]

@@ -83,23 +83,35 @@ pub(super) async fn run(engine: Engine, queue: mpsc::Receiver<Submission>, track
     let stop = engine.0.stop.clone();
     let mut gathering = Gathering::new(queue, PATIENCE);
     while let Some(Some(batch)) = stop.run_until_cancelled(gathering.batch()).await {
-        carry(&engine, &tracker, batch).await;
+        let (packed, deadline) = pack(&batch);
+        let result = carry(&engine, packed, deadline).await;
+        // Before anybody hears of it: who comes back at once is not to be taken for somebody else.
         gathering.carried();
+        tell(batch, result, &tracker);
     }
     for submission in gathering.rest() {
         submission.asker.tell(Err(stopped()));
     }
 }
 
-async fn carry(engine: &Engine, tracker: &TaskTracker, batch: Vec<Submission>) {
+/// One entry of a batch, and until when somebody waits for it.
+fn pack(batch: &[Submission]) -> (Bytes, Instant) {
     let bytes = batch.iter().map(|submission| submission.proposals.len()).sum();
     let count = batch.iter().map(|submission| submission.count).sum();
     let packed = pack_proposals(count, batch.iter().map(|submission| &*submission.proposals), bytes);
     let deadline = batch.iter().map(|submission| submission.deadline).max().unwrap_or_else(Instant::now);
-    let committed = engine.0.stop.run_until_cancelled(leader_link::commit(engine, packed.into(), deadline)).await;
+    (packed.into(), deadline)
+}
+
+async fn carry(engine: &Engine, packed: Bytes, deadline: Instant) -> Outcomes {
+    let committed = engine.0.stop.run_until_cancelled(leader_link::commit(engine, packed, deadline)).await;
     // Whoever leads may commit it all the same.
-    let cut = || Err(Failure::unknown(Code::Unavailable, "this control node is stopping"));
-    let mut result = committed.unwrap_or_else(cut).map(Vec::into_iter);
+    committed.unwrap_or_else(|| Err(Failure::unknown(Code::Unavailable, "this control node is stopping")))
+}
+
+/// Gives everybody in a batch their own of its outcomes.
+fn tell(batch: Vec<Submission>, result: Outcomes, tracker: &TaskTracker) {
+    let mut result = result.map(Vec::into_iter);
     let mut calls = Vec::new();
     for submission in batch {
         let own = match &mut result {
