@@ -68,11 +68,12 @@ fn summary(status: &Value) -> anyhow::Result<()> {
     let named = items(&status["members"]).iter().find(|member| member["id"] == *leader || member["name"] == *leader);
     let leader = named.map_or_else(|| cell(leader), |member| cell(&member["name"]));
     let leader = if leader == "-" { "none: no majority of the voters can be reached".to_owned() } else { leader };
+    let changing = if status["voters_changing"] == true { ", changing: the former ones are needed too" } else { "" };
     for (name, text) in [
         ("cluster", format!("{} ({})", cell(&status["cluster"]), cell(&status["cluster_id"]))),
         ("leader", leader),
         ("quorum", yes_no(&status["quorum"])),
-        ("voters", format!("{} wanted", cell(&status["voters_wanted"]))),
+        ("voters", format!("{} wanted{changing}", cell(&status["voters_wanted"]))),
         (
             "log",
             format!(

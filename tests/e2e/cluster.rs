@@ -103,7 +103,8 @@ impl Cluster {
             let status = self.cli(0).try_json(&["cluster", "status"])?;
             let live = |member: &&Value| member["role"] == "voter" && member["alive"] == true;
             let voters = status["members"].as_array().map_or(0, |members| members.iter().filter(live).count());
-            if voters == 3 && status["leader"].is_string() { Ok(()) } else { Err(status.to_string()) }
+            let settled = voters == 3 && status["voters_changing"] == false;
+            if settled && status["leader"].is_string() { Ok(()) } else { Err(status.to_string()) }
         });
     }
 

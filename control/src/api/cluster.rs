@@ -107,6 +107,7 @@ impl Context {
             "quorum": leadership.leader.is_some(),
             "saved_snapshots": self.schedule.describe(),
             "voters_wanted": state.cluster().map(|cluster| cluster.voters_wanted),
+            "voters_changing": status.unfinished.is_some(),
             "members": known.chain(strangers).collect::<Vec<_>>(),
         })
     }

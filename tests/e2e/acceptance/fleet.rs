@@ -44,7 +44,22 @@ impl Fleet {
             fleet.nodes[index].start(if index == 0 { &["--bootstrap"] } else { &[] });
         }
         fleet.wait_members(count);
+        for index in 0..count {
+            fleet.wait_settled(index);
+        }
         fleet
+    }
+
+    /// Waits until a node knows that the voters are as wanted, and that the former ones are not needed any more.
+    fn wait_settled(&self, index: usize) {
+        wait_for("the voters to be as wanted", || {
+            let status = self.get(index, "/v1/cluster")?;
+            let members = status["members"].as_array().ok_or("no members")?;
+            let voters = members.iter().filter(|member| member["role"] == "voter").count() as u64;
+            let wanted = status["voters_wanted"].as_u64().map(|wanted| wanted.min(members.len() as u64));
+            let settled = status["voters_changing"] == false && wanted == Some(voters);
+            if settled { Ok(()) } else { Err(status.to_string()) }
+        });
     }
 
     /// Configures another node, which asks at the nodes with these indexes, there or not. Gives its index.
