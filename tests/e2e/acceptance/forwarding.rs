@@ -144,6 +144,8 @@ fn fail_over(fleet: &mut Fleet, round: usize) {
     println!("failover {}: {answers} answers, the slowest after {:.2} s", round + 1, longest.as_secs_f64());
     assert!(longest <= limit(seconds(10)), "{longest:?}");
     fleet.nodes[leader].start(&[]);
+    // The others may not have missed it yet.
+    wait_for("the former leader to answer", || fleet.leader(leader));
     fleet.wait_members(4);
 }
 
