@@ -124,6 +124,7 @@ struct Sockets {
     listening: Vec<(Transport, SocketAddr)>,
     addresses: Vec<ClusterUri>,
     api: Vec<ApiListener>,
+    /// The certificate, where TLS is spoken: all show the same one.
     tls: Option<ServerTls>,
 }
 

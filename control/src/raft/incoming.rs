@@ -33,8 +33,12 @@ impl Serve for Group {
             Some(PeerRequest::Confirm(asked)) => request.answer(self.confirmed(asked)),
             Some(PeerRequest::Propose { body }) => self.take_proposals(&body, |taken| request.reply(taken)),
             Some(PeerRequest::Raft { rpc, body }) => {
-                let group = self.clone();
-                self.spawn(async move { request.reply(group.hear(rpc, &body).await) });
+                let (group, stop) = (self.clone(), self.engine().0.stop.clone());
+                // A full disk may hold an append up for ever; dropped at the stop, the request is answered as unknown.
+                let hearing = async move { request.reply(group.hear(rpc, &body).await) };
+                self.spawn(async move {
+                    stop.run_until_cancelled_owned(hearing).await;
+                });
             }
             _ => return Some(request),
         }
